@@ -1,0 +1,143 @@
+"""X.509-SVIDs (SPIFFE X509-SVID specification): check a certificate chain and read the one identity in it.
+
+Rules kept here: exactly one URI SAN and it is a SPIFFE ID with a path (section 2); the leaf is no CA (section 4.1) and
+its key signs, but neither certificates nor CRLs (section 4.3, where key usage is stated); the chain leads to one of the
+given roots at the given time; the identity lies in the expected trust domain. Authorities have P-256, P-384, P-521 or
+RSA keys, as the library demands; an Ed25519 key is possible in a leaf only.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
+
+from custody.errors import FormatError, IntegrityError
+
+__all__ = ["check_authority", "check_chain", "identity_of", "validity"]
+
+_SPIFFE: Final = re.compile(
+    r"\Aspiffe://[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+\Z"
+)
+
+_MALFORMED: Final = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What the library raises for certificates and extensions that are none; not all of these are ``ValueError``."""
+
+
+def identity_of(leaf: bytes) -> str:
+    """Return the SPIFFE ID of a DER certificate. Raises ``FormatError`` unless it has exactly one URI SAN."""
+    names = _extension(_load(leaf), x509.SubjectAlternativeName)
+    try:
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
+    except _MALFORMED:
+        uris = []
+    if len(uris) != 1:
+        message = f"certificate: {len(uris)} URI names, an SVID has exactly one"
+        raise FormatError(message)
+    if not _SPIFFE.match(uris[0]):
+        message = "certificate: its URI name is not a SPIFFE ID with a path"
+        raise FormatError(message)
+    return uris[0]
+
+
+def validity(leaf: bytes) -> tuple[int, int]:
+    """Return (not before, not after) of a DER certificate in seconds, both included."""
+    certificate = _load(leaf)
+    return (
+        int(certificate.not_valid_before_utc.timestamp()),
+        int(certificate.not_valid_after_utc.timestamp()),
+    )
+
+
+def check_authority(der: bytes) -> None:
+    """Require a DER certificate of an authority. ``FormatError`` otherwise. Its validity in time is not looked at."""
+    basic = _extension(_load(der), x509.BasicConstraints)
+    if basic is None or not basic.ca:
+        message = "certificate: not that of an authority"
+        raise FormatError(message)
+
+
+def check_chain(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: str, at: int) -> str:
+    """Verify ``chain`` (DER, leaf first) to one of ``roots`` (DER) at time ``at`` and return the leaf's SPIFFE ID.
+
+    Raises ``FormatError`` for certificates that are none, ``IntegrityError`` for a chain that does not verify.
+    """
+    identity = identity_of(chain[0])
+    if not identity.startswith(f"spiffe://{trust_domain}/"):
+        message = f"certificate: {identity} is not in the trust domain {trust_domain}"
+        raise IntegrityError(message)
+    leaf = _load(chain[0])
+    _check_leaf(leaf, identity)
+    # Key usage and names are SPIFFE's, not the web's: both were read above, so they are not matched here.
+    leaf_policy = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
+    builder = (
+        PolicyBuilder()
+        .store(_store(tuple(roots)))
+        .time(datetime.fromtimestamp(at, UTC))
+        .max_chain_depth(4)
+        .extension_policies(ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=leaf_policy)
+    )
+    try:
+        builder.build_client_verifier().verify(leaf, [_load(item) for item in chain[1:]])
+    except (VerificationError, *_MALFORMED) as error:
+        message = f"certificate of {identity} does not verify: {_reason(leaf, at, error)}"
+        raise IntegrityError(message) from None
+    return identity
+
+
+@lru_cache(maxsize=8)
+def _store(roots: tuple[bytes, ...]) -> Store:
+    """The authorities change with the trust root only, so they are parsed once."""
+    return Store([_load(root) for root in roots])
+
+
+def _check_leaf(leaf: x509.Certificate, identity: str) -> None:
+    basic = _extension(leaf, x509.BasicConstraints)
+    usage = _extension(leaf, x509.KeyUsage)
+    if basic is not None and basic.ca:
+        message = f"certificate of {identity} is a CA certificate, not an SVID"
+        raise IntegrityError(message)
+    if usage is not None and (usage.key_cert_sign or usage.crl_sign or not usage.digital_signature):
+        message = f"certificate of {identity}: its key usage is not that of an SVID"
+        raise IntegrityError(message)
+
+
+def _reason(leaf: x509.Certificate, at: int, error: Exception) -> str:
+    moment = datetime.fromtimestamp(at, UTC)
+    if moment > leaf.not_valid_after_utc:
+        return f"it expired at {leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
+    if moment < leaf.not_valid_before_utc:
+        return f"it is valid only from {leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}"
+    return ascii(str(error))[1:-1][:200]  # may quote names from the certificates
+
+
+_E = TypeVar("_E", bound=x509.ExtensionType)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
+    """Return an extension or ``None``. ``FormatError`` for a certificate whose extensions cannot be read."""
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+    except _MALFORMED as error:
+        message = "certificate: malformed extensions"
+        raise FormatError(message) from error
+
+
+def _load(der: bytes) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion) as error:
+        message = "certificate: not a DER certificate"
+        raise FormatError(message) from error
