@@ -1,0 +1,1 @@
+"""What fulfils the ports: stores, ledgers, notifiers and secrets, chosen by URL."""
