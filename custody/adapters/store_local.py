@@ -1,0 +1,258 @@
+"""A directory as a store: the key is the path below it, the blob is the file.
+
+How a write survives a crash: the bytes go to ``.tmp-<pid>-<n>`` in the blob's own directory and are fsynced; then
+``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the directory is
+fsynced. New directories are fsynced into their parents first. A crash leaves at most a ``.tmp-`` file, which no key can
+name and ``sweep`` removes.
+
+How a path cannot lead outside: keys are checked, and every path is walked from one open descriptor of the root, part by
+part, with O_NOFOLLOW. So a symbolic link planted inside is refused. The descriptor also pins the file system: when that
+is unmounted under a running broker, writes fail instead of landing in the empty mount point.
+
+Files have mode 0640 and directories 0750, less what the umask takes. What still is not safe: whoever may write the
+directory may delete blobs and replace them whole. The digests in the signed content catch what was replaced.
+"""
+
+import os
+import stat
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from custody.adapters.local_files import (
+    LocalBlob,
+    LocalWriter,
+    check_part,
+    explained,
+    is_part,
+    reason,
+    same_content,
+    split_key,
+)
+from custody.errors import ConfigError, ConflictError, IntegrityError, NotFoundError
+
+__all__ = ["LocalStore"]
+
+_CHUNK: Final = 1 << 20
+_DAY: Final = 24 * 3600
+_TEMPORARY: Final = ".tmp-"
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class LocalStore:
+    """``Store`` over a directory that exists. It is not made here: a disk that is not mounted would go unnoticed.
+
+    Thread-safe; several processes may share the directory. ``ConfigError`` when ``root`` is no directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"store {root}: {reason(error)}", hint=f"mkdir -m 750 {root}") from error
+        self._finalizer = weakref.finalize(self, os.close, self._root)
+        self._numbers = count()
+        self._durable: set[str] = set()  # directories that this process has fsynced into their parents
+
+    def close(self) -> None:
+        """Give up the directory. A second call does nothing; blobs that are open stay open."""
+        self._finalizer()
+        self._root = -1
+
+    def put_new(self, key: str, source: BinaryIO | bytes) -> None:
+        """See ``Store.put_new``. ``source`` is read to its end in pieces of 1 MiB."""
+        with self._write(key, replace=False) as writer:
+            if isinstance(source, bytes):
+                writer.write(source)
+                return
+            while piece := source.read(_CHUNK):
+                writer.write(piece)
+
+    def writer(self, key: str) -> AbstractContextManager[LocalWriter]:
+        """See ``Store.writer``."""
+        return self._write(key, replace=False)
+
+    def put(self, key: str, data: bytes) -> None:
+        """See ``Store.put``."""
+        with self._write(key, replace=True) as writer:
+            writer.write(data)
+
+    def get(self, key: str, limit: int = 16 << 20) -> bytes:
+        """See ``Store.get``."""
+        blob = self.open(key)
+        try:
+            if blob.size > limit:
+                raise IntegrityError(f"store: {key} has {blob.size} bytes, more than the {limit} it may have")
+            data = bytearray(blob.size)
+            blob.read_into(0, memoryview(data))
+            return bytes(data)
+        finally:
+            blob.close()
+
+    def open(self, key: str) -> LocalBlob:
+        """See ``Store.open``."""
+        *folders, name = split_key(key)
+        with explained(key):
+            try:
+                with self._folder(folders) as directory:
+                    return LocalBlob(os.open(name, _READ, dir_fd=directory), key)
+            except FileNotFoundError:
+                raise NotFoundError(f"store: there is no {key}") from None
+
+    def exists(self, key: str) -> bool:
+        """See ``Store.exists``."""
+        *folders, name = split_key(key)
+        with explained(key):
+            try:
+                with self._folder(folders) as directory:
+                    mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+            except FileNotFoundError:
+                return False
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise IntegrityError(f"store: {key} is not a regular file")
+        return stat.S_ISREG(mode)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """See ``Store.list``. Links, and names that are no part of a key (``lost+found``), are passed over."""
+        *folders, start = prefix.split("/")
+        for part in [*folders, start] if start else folders:
+            check_part(part, prefix)
+        return self._walk(folders, prefix)
+
+    def delete(self, key: str) -> None:
+        """See ``Store.delete``. Durable when it returns; directories stay."""
+        *folders, name = split_key(key)
+        with explained(key), suppress(FileNotFoundError), self._folder(folders) as directory:
+            with suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(name, dir_fd=directory)
+            os.fsync(directory)  # also where nothing was there: who removed it may have crashed before this
+
+    def sweep(self, now: int, age: int = _DAY) -> int:
+        """Remove temporary files untouched for ``age`` seconds before ``now``; return how many. For a start-up."""
+        with explained("temporary files"):
+            return self._sweep([], now - age)
+
+    @contextmanager
+    def _folder(self, folders: Sequence[str], *, create: bool = False) -> Iterator[int]:
+        """Open a directory below the root, made durably if asked to."""
+        # A description of its own: a duplicate of the root's descriptor would share its position while listing.
+        directory = os.open(".", _DIRECTORY, dir_fd=self._root)
+        try:
+            for depth, part in enumerate(folders, start=1):
+                if create:
+                    self._make(directory, part, "/".join(folders[:depth]))
+                try:
+                    below = os.open(part, _DIRECTORY, dir_fd=directory)
+                except NotADirectoryError:
+                    if not create and stat.S_ISREG(os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode):
+                        raise FileNotFoundError from None  # below a blob there is nothing
+                    raise
+                os.close(directory)
+                directory = below
+            yield directory
+        finally:
+            os.close(directory)
+
+    def _make(self, directory: int, part: str, path: str) -> None:
+        try:
+            os.mkdir(part, 0o750, dir_fd=directory)
+        except FileExistsError:
+            if path in self._durable:
+                return
+        os.fsync(directory)  # also where it existed: who made it may have crashed before this
+        self._durable.add(path)
+
+    @contextmanager
+    def _write(self, key: str, *, replace: bool) -> Iterator[LocalWriter]:
+        """Make a temporary file, and publish it under ``key`` when the block ends well."""
+        *folders, name = split_key(key)
+        with ExitStack() as stack:
+            with explained(key):
+                directory = stack.enter_context(self._folder(folders, create=True))
+                temporary, file = self._temporary(directory)
+            stack.callback(_discard, directory, temporary, file)
+            writer = LocalWriter(file, key)
+            stack.callback(writer.end)
+            yield writer
+            with explained(key):
+                os.fsync(file)
+                if replace:
+                    os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+                elif not _link(directory, temporary, name, file):
+                    raise ConflictError(f"store: {key} exists with other content")
+                # If this fails the blob stays visible: another reader may rely on it. Who asks again gets it durable.
+                os.fsync(directory)
+
+    def _temporary(self, directory: int) -> tuple[str, int]:
+        while True:  # another process may have our number: in containers everybody is pid 1
+            name = f"{_TEMPORARY}{os.getpid()}-{next(self._numbers)}"
+            with suppress(FileExistsError):
+                return name, os.open(name, _CREATE, 0o640, dir_fd=directory)
+
+    def _walk(self, folders: Sequence[str], prefix: str) -> Iterator[str]:
+        base = "".join(f"{part}/" for part in folders)
+        for name in self._names(folders):
+            if not f"{base}{name}".startswith(prefix):
+                continue
+            if name.endswith("/"):
+                yield from self._walk([*folders, name[:-1]], prefix)
+            else:
+                yield base + name
+
+    def _names(self, folders: Sequence[str]) -> Sequence[str]:
+        """List a directory in the order of keys, which is that of names when a directory's ends with its slash."""
+        names = []
+        with (
+            explained("/".join(folders)),
+            suppress(FileNotFoundError),
+            self._folder(folders) as directory,
+            os.scandir(directory) as entries,
+        ):
+            for entry in entries:
+                if is_part(entry.name) and entry.is_dir(follow_symlinks=False):
+                    names.append(f"{entry.name}/")
+                elif is_part(entry.name) and entry.is_file(follow_symlinks=False):
+                    names.append(entry.name)
+        return sorted(names)
+
+    def _sweep(self, folders: Sequence[str], before: int) -> int:
+        removed, below = 0, []
+        with suppress(FileNotFoundError), self._folder(folders) as directory, os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.name)
+                elif entry.name.startswith(_TEMPORARY):
+                    with suppress(FileNotFoundError):  # its writer was not dead and has just finished
+                        if entry.stat(follow_symlinks=False).st_mtime < before:
+                            os.unlink(entry.name, dir_fd=directory)
+                            removed += 1
+        return removed + sum(self._sweep([*folders, name], before) for name in below)
+
+
+def _link(directory: int, temporary: str, name: str, file: int) -> bool:
+    """Give the temporary file its name. False where that name holds something else."""
+    try:
+        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    except FileExistsError:
+        existing = os.open(name, _READ, dir_fd=directory)
+        try:
+            return stat.S_ISREG(os.fstat(existing).st_mode) and same_content(file, existing)
+        finally:
+            os.close(existing)
+    return True
+
+
+def _discard(directory: int, temporary: str, file: int) -> None:
+    """Remove the temporary name, if it is still ours, and close the file. What fails here, ``sweep`` removes later."""
+    with suppress(OSError):
+        if os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
+            os.unlink(temporary, dir_fd=directory)
+    with suppress(OSError):  # what was acknowledged has been fsynced
+        os.close(file)

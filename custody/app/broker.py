@@ -1,0 +1,250 @@
+"""Puts a broker together from its configuration and runs it."""
+
+import asyncio
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+import custody
+from custody.adapters.ledger import open_journal
+from custody.adapters.policy_cedar import CedarPolicy
+from custody.adapters.store import open_store
+from custody.adapters.witness_http import HttpWitness
+from custody.app.broker_config import BrokerConfig
+from custody.app.deployment import read_bundle
+from custody.broker.context import Context
+from custody.broker.ledger import BrokerIdentity, Ledger
+from custody.broker.opener import Opener
+from custody.broker.start import begin, end
+from custody.broker.upkeep import Refusals, Upkeep
+from custody.crypto.secret import SecretBytes, harden_process
+from custody.crypto.serverkey import ServerKey
+from custody.crypto.sodium import random_into
+from custody.documents.dsse import MAX_ENVELOPE, Envelope
+from custody.errors import ConfigError, CustodyError
+from custody.ports import Store
+from custody.publishing.publisher import Publisher
+from custody.rules.state import State
+from custody.rules.trust import policy_of
+from custody.server.run import Listen, run
+from custody.tlog.note import NoteSigner
+from custody.tlog.policy import Policy
+from custody.wire.tls import TlsFiles
+
+__all__ = ["build_digest", "serve"]
+
+_ROW_KEY: Final = 32
+
+
+class DocumentSigner:
+    """The broker's key as documents know it."""
+
+    def __init__(self, key: ServerKey) -> None:
+        self._key = key
+
+    @property
+    def key_id(self) -> str:
+        """The key id, hex."""
+        return self._key.key_id.hex()
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign with Ed25519."""
+        return self._key.sign(message)
+
+
+def build_digest() -> str:
+    """Return the digest of the code that runs: SHA-256 over every Python file of the package, by path."""
+    folder = Path(custody.__file__).parent
+    state = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        state.update(f"{path.relative_to(folder)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return state.hexdigest()
+
+
+def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> None:
+    """Run the broker until SIGTERM. ``folder`` is where relative paths begin; ``ready`` is told the address.
+
+    Raises ``ConfigError`` for whatever is wrong with the installation, ``IntegrityError`` when ledger, log and roots
+    contradict each other: nothing is served then.
+    """
+    harden_process()
+    _logging()
+    clock = lambda: int(time.time())  # noqa: E731
+    with ExitStack() as stack:
+        key = stack.enter_context(ServerKey.load(_file(config.broker.key, folder)))
+        row_key = stack.enter_context(_row_key(_file(config.ledger.row_key, folder)))
+        journal = open_journal(_database(config.ledger.url, folder), row_key.view, config.deployment)
+        stack.callback(journal.close)
+        log = _store(config.log.store, folder)
+        roots = [_root(folder / path) for path in config.roots]
+        identity = BrokerIdentity(config.broker.id, DocumentSigner(key), build_digest())
+        state = State(config.deployment, config.genesis)
+        holder: list[Ledger] = []
+        signer = _log_signer(_file(config.log.key, folder))
+        publisher = Publisher(
+            journal,
+            log,
+            signer,
+            policies=lambda old, new: _policies(holder[0], old, new),
+            witnesses=_Witnesses(config, lambda: holder[0]),
+            clock=clock,
+        )
+        stack.callback(publisher.stop)
+        ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng)
+        holder.append(ledger)
+        stops = folder / config.state
+        stops.mkdir(mode=0o700, parents=True, exist_ok=True)
+        context = Context(
+            ledger=ledger,
+            store=_store(config.store.url, folder),
+            log=log,
+            policy=CedarPolicy(read_bundle(folder / config.policy.directory)),
+            opener=Opener(),
+            stops=stops,
+            receipt_timeout=float(config.receipt_timeout),
+        )
+        stack.callback(context.opener.close)
+        begin(context, roots)
+        refusals = Refusals()
+        upkeep = Upkeep(context, refusals, monotonic=time.monotonic, trouble=_trouble)
+        upkeep.start()
+        stack.callback(upkeep.stop)
+        with ledger.reading() as current:
+            domain = current.root.trust_domain
+        tls = TlsFiles(folder / config.tls.certificate, folder / config.tls.key, folder / config.tls.ca)
+        listen = Listen(
+            address=config.listen.address,
+            tls=tls,
+            trust_domain=domain,
+            max_age=config.listen.max_connection_age,
+            grace=config.listen.max_connection_grace,
+            calls=config.listen.call_threads,
+            reads=config.listen.read_threads,
+        )
+        try:
+            asyncio.run(run(listen, context, refusals, ready))
+        finally:
+            end(context)
+
+
+class _Witnesses:
+    """The witnesses of the policy in force, with the URLs from the configuration; connections are kept."""
+
+    def __init__(self, config: BrokerConfig, ledger: Callable[[], Ledger]) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._made: dict[tuple[str, bytes], HttpWitness] = {}
+
+    def __call__(self) -> Sequence[HttpWitness]:
+        with self._ledger().reading() as state:
+            policy = policy_of(state.root)
+        found = []
+        for witness in policy.counted():
+            url = self._config.witnesses.get(witness.name) or witness.url
+            if not url:
+                raise ConfigError(
+                    f"no URL for witness {witness.name}", hint="name it under [witnesses] in the configuration"
+                )
+            key = (witness.name, witness.vkey.encode().encode())
+            if key not in self._made:
+                self._made[key] = HttpWitness(
+                    witness.name, witness.vkey, url, timeout=float(self._config.witness_timeout)
+                )
+            found.append(self._made[key])
+        return found
+
+
+def _policies(ledger: Ledger, old: int, new: int) -> Sequence[Policy]:
+    """Every policy in force between two sizes: a checkpoint that covers a change satisfies the old and the new."""
+    with ledger.reading() as state:
+        places = [int(entry.index) for entry in state.root_entries]
+        first = max((epoch for epoch, index in enumerate(places) if index < old), default=0)
+        last = max((epoch for epoch, index in enumerate(places) if index < new), default=0)
+        roots = state.roots[first : last + 1]
+    return [policy_of(root) for root in roots]
+
+
+def _file(uri: str, folder: Path) -> Path:
+    scheme, _, path = uri.partition(":")
+    if scheme != "file" or not path:
+        raise ConfigError(f"{uri}: not a secret's URI", hint="file:PATH")
+    return folder / path
+
+
+def _store(url: str, folder: Path) -> Store:
+    """Open a store; ``file:relative`` is relative to the configuration."""
+    scheme, _, path = url.partition(":")
+    if scheme == "file" and not path.startswith("//"):
+        place = (folder / path).resolve()
+        place.mkdir(mode=0o750, parents=True, exist_ok=True)
+        url = place.as_uri()
+    return open_store(url)
+
+
+def _database(url: str, folder: Path) -> str:
+    scheme, _, path = url.partition(":")
+    if scheme == "sqlite" and not path.startswith("//"):
+        return f"sqlite:///{(folder / path).resolve()}"
+    return url
+
+
+def _row_key(path: Path) -> SecretBytes:
+    try:
+        with path.open("rb", buffering=0) as file:
+            if path.stat().st_mode & 0o077:
+                raise ConfigError(f"{path}: others may read it", hint=f"chmod 600 {path}")
+            return SecretBytes.read_from(file.fileno(), _ROW_KEY)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def _log_signer(path: Path) -> NoteSigner:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path}: others may read it", hint=f"chmod 600 {path}")
+        return NoteSigner.parse(path.read_text().strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or 'not a log key'}") from None
+    except CustodyError:
+        raise ConfigError(f"{path}: not a log key") from None
+
+
+def _root(path: Path) -> Envelope:
+    try:
+        if path.stat().st_size > MAX_ENVELOPE:
+            raise ConfigError(f"{path}: too large for a trust root")
+        return Envelope.parse(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", hint="custody root create makes one") from None
+
+
+def _rng(size: int) -> bytes:
+    buffer = bytearray(size)
+    random_into(memoryview(buffer))
+    return bytes(buffer)
+
+
+def _logging() -> None:
+    """JSON lines on standard error. What goes in are names, statuses and counts: never a document or a key."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _trouble(error: CustodyError) -> None:
+    structlog.get_logger("custody.broker").warning("upkeep", error=type(error).__name__, message=error.message)

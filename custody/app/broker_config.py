@@ -1,0 +1,157 @@
+"""The broker's one configuration file, TOML. Every key is known; a typo is an error that names it.
+
+Relative paths are relative to the file. Secrets are named by URI (``file:``), never written here.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from custody.errors import ConfigError
+from custody.values import Deployment, Digest, PersonId
+
+__all__ = ["BrokerConfig", "load", "template"]
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+_Positive = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+
+
+class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
+    """A table of the file."""
+
+
+class Broker(_Table, frozen=True, kw_only=True):
+    """Who this broker is."""
+
+    id: PersonId
+    key: _Text
+
+
+class Log(_Table, frozen=True, kw_only=True):
+    """The log: its key, and where tiles and checkpoints are published."""
+
+    key: _Text
+    store: _Text
+
+
+class Ledger(_Table, frozen=True, kw_only=True):
+    """The database, and the key of its row MACs."""
+
+    url: _Text
+    row_key: _Text
+
+
+class Store(_Table, frozen=True, kw_only=True):
+    """Where ciphertext lies."""
+
+    url: _Text
+
+
+class Policy(_Table, frozen=True, kw_only=True):
+    """The folder of the policy bundle."""
+
+    directory: _Text
+
+
+class Tls(_Table, frozen=True, kw_only=True):
+    """The broker's SVID and the SPIFFE roots; files are read again when they change."""
+
+    certificate: _Text
+    key: _Text
+    ca: _Text
+
+
+class Listen(_Table, frozen=True, kw_only=True):
+    """Where to listen; connection ages in seconds."""
+
+    address: _Text
+    max_connection_age: _Positive = 3600
+    max_connection_grace: _Positive = 600
+    call_threads: _Positive = 32
+    read_threads: _Positive = 2
+
+
+class BrokerConfig(_Table, frozen=True, kw_only=True):
+    """The whole file. ``witnesses`` are URLs by the names in the trust root's policy; times are seconds."""
+
+    deployment: Deployment
+    genesis: Digest
+    roots: tuple[_Text, ...]
+    state: _Text
+    broker: Broker
+    listen: Listen
+    tls: Tls
+    log: Log
+    ledger: Ledger
+    store: Store
+    policy: Policy
+    witnesses: dict[str, str] = msgspec.field(default_factory=dict)
+    witness_timeout: _Positive = 5
+    receipt_timeout: _Positive = 10
+
+
+def load(path: Path) -> BrokerConfig:
+    """Read and check the file. Raises ``ConfigError`` saying what is wrong and where."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", hint="custody init writes one") from None
+    try:
+        table = tomllib.loads(data.decode())
+        return msgspec.convert(table, BrokerConfig)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        text = str(error).replace("`$.", "`").replace(" - at `$`", "").replace("Object contains", "it contains")
+        raise ConfigError(f"{path}: {text}", hint="custody broker serve --help lists the settings") from None
+
+
+_TEMPLATE: Final = """\
+# The broker's configuration. Relative paths are relative to this file.
+
+deployment = "{deployment}"
+genesis = "{genesis}"                    # digest of the genesis trust root, pinned
+roots = ["../keys/root.json"]            # from genesis on: a new root is added at the end
+state = "state"                          # local folder for stop tombstones
+witness-timeout = 5                      # seconds
+receipt-timeout = 10                     # seconds until a caller is told that the log is blocked
+
+[broker]
+id = "{broker}"
+key = "file:broker.key"
+
+[listen]
+address = "{address}"
+max-connection-age = 3600                # seconds; a revoked certificate is not used for longer
+max-connection-grace = 600
+
+[tls]
+certificate = "tls/tls.crt"
+key = "tls/tls.key"
+ca = "../keys/ca.pem"
+
+[log]
+key = "file:log.key"
+store = "file:../log"
+
+[ledger]
+url = "sqlite:ledger.sqlite"             # or postgresql+psycopg://…
+row-key = "file:row.key"
+
+[store]
+url = "file:../store"
+
+[policy]
+directory = "policy"
+
+[witnesses]                              # URLs, by the names in the trust root's witness policy
+{witnesses}
+"""
+
+
+def template(*, deployment: str, genesis: str, broker: str, address: str, witnesses: dict[str, str]) -> str:
+    """Return a configuration for the layout that ``custody init`` makes."""
+    lines = "\n".join(f'{name} = "{url}"' for name, url in witnesses.items())
+    return _TEMPLATE.format(deployment=deployment, genesis=genesis, broker=broker, address=address, witnesses=lines)

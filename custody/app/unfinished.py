@@ -1,0 +1,86 @@
+"""Notes about seals under way, so that the next seal sweeps what a killed one left in the store.
+
+A note is a file ``<home>/unfinished/<vid>`` that holds the store's URL, locked by its seal for as long as it lives. A
+note that can be locked is of a seal that died; the blobs of its vid are nobody's, since a vid is never used twice.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from custody.adapters import small_files
+from custody.ports import Store
+from custody.segments.layout import manifest_key, version_prefix
+
+__all__ = ["Unfinished"]
+
+_VID: Final = re.compile(r"[0-9a-f]{64}")
+_MAX: Final = 8192
+
+
+class Unfinished:
+    """The notes of one home about one store."""
+
+    def __init__(self, home: Path, url: str) -> None:
+        self._directory: Final = home / "unfinished"
+        self._url: Final = url
+
+    @contextmanager
+    def sealing(self, vid: str) -> Iterator[None]:
+        """Keep a note for the length of the block. It goes when the block ends, well or not; a kill leaves it."""
+        small_files.make_directory(self._directory, 0o700)
+        path = self._directory / vid
+        with small_files.explained(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                os.write(descriptor, self._url.encode())
+                os.fsync(descriptor)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def sweep(self, store: Store) -> int:
+        """Delete the blobs of dead seals in ``store``; return how many seals there were."""
+        swept = 0
+        with small_files.explained(self._directory):
+            notes = [path for path in self._directory.glob("*") if _VID.fullmatch(path.name)]
+        for path in notes:
+            with self._dead(path) as dead:
+                if not dead:
+                    continue
+                vid = bytes.fromhex(path.name)
+                if not store.exists(manifest_key(vid)):  # it may have died right after it was done
+                    for key in list(store.list(version_prefix(vid))):
+                        store.delete(key)
+                    swept += 1
+                path.unlink(missing_ok=True)
+        return swept
+
+    @contextmanager
+    def _dead(self, path: Path) -> Iterator[bool]:
+        """Tell whether a note is of this store and its seal has died; holds its lock meanwhile."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            yield False
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # An empty note: it died before its first blob.
+            dead = os.read(descriptor, _MAX) in (self._url.encode(), b"")
+        except OSError:
+            dead = False
+        try:
+            yield dead
+        finally:
+            os.close(descriptor)

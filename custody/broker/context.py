@@ -1,0 +1,54 @@
+"""What every use case of the broker stands on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from custody.broker.ledger import Ledger
+from custody.broker.opener import Opener
+from custody.broker.sessions import Sessions
+from custody.broker.vault import Vault
+from custody.errors import DeniedError
+from custody.ports import Policy, Store
+from custody.rules.state import State
+
+__all__ = ["Context", "Peer", "known_peer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who calls, as TLS has proved it: a SPIFFE ID. It may read what concerns it; acting takes signed documents."""
+
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of one broker. ``store`` holds ciphertext, ``log`` what is published of the log.
+
+    ``stops`` is the folder of stop tombstones; ``receipt_timeout`` is in seconds.
+    """
+
+    ledger: Ledger
+    store: Store
+    log: Store
+    policy: Policy
+    opener: Opener
+    stops: Path
+    receipt_timeout: float = 10.0
+    vault: Vault = field(default_factory=Vault)
+    sessions: Sessions = field(default_factory=Sessions)
+
+
+def known_peer(state: State, peer: Peer) -> str:
+    """Return the id of the person whose TLS identity this is, or "" for a workload of the trust domain.
+
+    Raises ``DeniedError`` for anybody else; it tells a stranger nothing.
+    """
+    root = state.root
+    for person in root.persons:
+        if person.identity == peer.identity:
+            return person.id
+    if not peer.identity.startswith(f"spiffe://{root.trust_domain}/"):
+        message = "not permitted"
+        raise DeniedError(message)
+    return ""

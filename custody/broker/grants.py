@@ -1,0 +1,135 @@
+"""Decisions, releases, and the grant that follows when a quorum is there."""
+
+import hashlib
+from datetime import UTC, datetime
+
+from custody.broker.context import Context
+from custody.documents.decision import Decision
+from custody.documents.dsse import Envelope
+from custody.documents.manifest import WRAPPED_SHARE
+from custody.documents.release import Release
+from custody.documents.request import Request
+from custody.entries.receipt import Receipt
+from custody.errors import ConflictError, DeniedError, FormatError, IntegrityError
+from custody.ports import Facts
+from custody.rules.facts import find_request
+from custody.rules.quorum import approvers, met
+from custody.rules.signers import device_signature
+
+__all__ = ["decide", "policy_facts", "release_share", "try_grant"]
+
+
+def policy_facts(request: Request, now: int, approved_by: tuple[str, ...] = ()) -> Facts:
+    """What the policy sees of a request; sizes in bytes, times in seconds, ``hour`` in UTC."""
+    return {
+        "beneficiary": str(request.beneficiary),
+        "purpose": str(request.purpose),
+        "mode": str(request.mode),
+        "duration": min(int(request.duration), 2**62),
+        "bytes": min(int(request.bytes), 2**62),
+        "sessions": min(int(request.sessions), 2**62),
+        "hour": datetime.fromtimestamp(now, UTC).hour,
+        "approvers": list(approved_by),
+    }
+
+
+def decide(context: Context, envelope: Envelope) -> Receipt:
+    """Log a person's decision, grant when it completes a quorum, and return the decision's receipt.
+
+    The very same envelope again returns the receipt of the first time: repeated, it counts once.
+    """
+    ledger = context.ledger
+    decision = envelope.document(Decision)
+    with ledger.reading() as state:
+        found = find_request(state, decision.request)
+        before = next((item for item in found.decisions if item.envelope == envelope), None)
+        if before is None:
+            party = device_signature(envelope, decision.person, state.root)
+            index = ledger.append(
+                "decision",
+                actor=party,
+                documents={"decision": envelope},
+                version=found.request.version,
+                content=found.request.content,
+                sharing=decision.sharing,
+                request=found.digest,
+                terms=decision.terms,
+                slot=decision.slot,
+                verdict=decision.verdict,
+                parent=found.entry,
+            )
+        else:
+            index = int(before.entry.index)
+    try_grant(context, found.digest)
+    return ledger.receipt(index, context.receipt_timeout)
+
+
+def try_grant(context: Context, request: str) -> bool:
+    """Grant a request if the approvals that count now make a quorum and the policy agrees; tell whether it did."""
+    ledger = context.ledger
+    with ledger.reading() as state:
+        found = find_request(state, request)
+        now = ledger.clock()
+        version = state.versions[found.request.version]
+        if found.phase != "requested" or found.stopped:
+            return False
+        for digest, terms in found.terms.items():
+            persons = approvers(state, found, digest, now)
+            if not met(version.sharing, persons) or now >= terms.open_before:
+                continue
+            try:
+                context.policy.check(
+                    "grant", str(terms.beneficiary), found.request.version, policy_facts(found.request, now, persons)
+                )
+            except DeniedError:
+                continue  # the request stays as it is: what a policy forbids now (an hour, say) it may allow later
+            ledger.append(
+                "grant",
+                version=found.request.version,
+                content=found.request.content,
+                sharing=version.sharing_digest,
+                request=request,
+                terms=digest,
+                beneficiary=terms.beneficiary,
+                persons=persons,
+                parent=found.entry,
+            )
+            return True
+    return False
+
+
+def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> Receipt:
+    """Log a person's release and keep the wrapped share until the lease is opened.
+
+    What is kept is only what the person signed: the share's digest must be the one in the release.
+    """
+    ledger = context.ledger
+    release = envelope.document(Release)
+    if len(wrapped) != WRAPPED_SHARE:
+        message = f"wrapped share: {len(wrapped)} bytes, expected {WRAPPED_SHARE}"
+        raise FormatError(message)
+    with ledger.reading() as state:
+        found = find_request(state, release.request)
+        recipient = next((item for item in release.recipients if item.broker == ledger.identity.id), None)
+        if recipient is None:
+            message = "the share is not for this broker"
+            raise DeniedError(message)
+        if hashlib.sha256(wrapped).hexdigest() != recipient.wrapped:
+            message = "the wrapped share is not the one that was signed"
+            raise IntegrityError(message)
+        if found.phase == "open":
+            message = "the lease is open already; the share is not needed"
+            raise ConflictError(message)
+        index = ledger.append(
+            "release",
+            actor=device_signature(envelope, release.person, state.root),
+            documents={"release": envelope},
+            request=found.digest,
+            terms=release.terms,
+            sharing=release.sharing,
+            release_key=recipient.release_key,
+            slot=release.slot,
+            parent=found.entry,
+            also=lambda transaction: transaction.put_share(found.digest, str(release.slot), wrapped),
+        )
+    return ledger.receipt(index, context.receipt_timeout)

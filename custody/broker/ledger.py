@@ -1,0 +1,184 @@
+"""The broker's hold on the journal: one writer, one entry per transaction, and the state that the entries imply.
+
+An entry is judged by ``custody.rules.step`` and appended in the same critical section, so state and journal move
+together: when a rule refuses, neither has changed; when the commit fails, the state is folded anew from what the
+journal really holds.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from custody.documents.dsse import Envelope, Signer
+from custody.documents.root import Root
+from custody.entries.entry import DocumentRef, Entry, Party
+from custody.entries.receipt import Receipt
+from custody.ports import Clock, Journal, JournalTransaction, Rng
+from custody.publishing.publisher import Publisher
+from custody.rules.state import State
+from custody.rules.step import step
+from custody.values import Time
+
+__all__ = ["BrokerIdentity", "Ledger", "reference"]
+
+_PAGE: Final = 1024
+_IN_VIEW: Final = frozenset({"request", "release-key", "decision", "release", "grant", "stop", "close"})
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerIdentity:
+    """Which broker this is: its id in the trust root, its signing key, and the digest of its code (hex)."""
+
+    id: str
+    signer: Signer
+    build: str
+
+    @property
+    def party(self) -> Party:
+        """The broker as an entry names it."""
+        return Party(id=f"broker:{self.id}", credential=self.signer.key_id)
+
+
+def reference(envelope: Envelope, kind: str) -> DocumentRef:
+    """Return how an entry names a document."""
+    return DocumentRef(kind=kind, document=envelope.digest, envelope=envelope.envelope_digest)
+
+
+class Ledger:
+    """Journal, state and publisher of one broker. Methods may be called from any thread."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        publisher: Publisher,
+        state: State,
+        identity: BrokerIdentity,
+        *,
+        clock: Clock,
+        rng: Rng,
+    ) -> None:
+        self.identity = identity
+        self.clock = clock
+        self.rng = rng
+        self.publisher = publisher
+        self._journal = journal
+        self._pinned = (state.deployment, state.genesis)
+        self._state = state
+        self._stale = False
+        self._lock = threading.RLock()
+        self._by_request: dict[str, list[int]] = defaultdict(list)
+        self._listeners: list[Callable[[str], None]] = []
+
+    def fold(self) -> None:
+        """Make the state anew from the journal. Raises ``IntegrityError`` when the journal breaks a rule."""
+        with self._lock:
+            state = State(*self._pinned)
+            by_request: dict[str, list[int]] = defaultdict(list)
+            for index, entry in self.entries(0):
+                documents = {item.envelope: self.envelope(item.envelope) for item in entry.documents}
+                step(state, entry, documents)
+                if entry.request and entry.type in _IN_VIEW:
+                    by_request[entry.request].append(index)
+            self._state, self._by_request, self._stale = state, by_request, False
+
+    @contextmanager
+    def reading(self) -> Iterator[State]:
+        """Hold the state still while it is looked at. Do not keep it, and do not wait for anything inside."""
+        with self._lock:
+            yield self._current()
+
+    def append(
+        self,
+        kind: str,
+        *,
+        documents: Mapping[str, Envelope] | None = None,
+        also: Callable[[JournalTransaction], None] | None = None,
+        **fields: object,
+    ) -> int:
+        """Judge and append one entry; returns its index. It is committed then, and not yet published.
+
+        ``documents`` are envelopes by payload kind; ``also`` runs in the same transaction. Raises what the rules raise,
+        or ``UnavailableError`` when the journal does; nothing has happened then.
+        """
+        documents = documents or {}
+        with self._lock:
+            state = self._current()
+            size = state.size
+            entry = Entry(
+                schema="custody/entry/v1",
+                type=kind,  # type: ignore[arg-type]  # callers pass literals; Entry refuses any other on parse
+                id=self.rng(16).hex(),
+                time=Time(self.clock()),
+                broker=self.identity.id,
+                build=self.identity.build,
+                root=state.root_digest or next(iter(documents.values())).digest,
+                policy=(state.root if state.roots else next(iter(documents.values())).document(Root)).policy,
+                documents=tuple(reference(envelope, name) for name, envelope in documents.items()),
+                **fields,  # type: ignore[arg-type]  # checked by Entry.parse below
+            )
+            data = entry.encode()
+            entry = Entry.parse(data)
+            try:
+                with self._journal.transaction() as transaction:
+                    step(state, entry, {item.envelope_digest: item for item in documents.values()})
+                    index = transaction.append(data)
+                    for envelope in documents.values():
+                        transaction.add_document(envelope.envelope_digest, envelope.encode())
+                    if also:
+                        also(transaction)
+            except BaseException:
+                # The state may be ahead of the journal now; whoever looks next folds it anew first.
+                self._stale = state.size > size
+                raise
+            if entry.request and entry.type in _IN_VIEW:
+                self._by_request[entry.request].append(index)
+        self.publisher.notify()
+        for listener in self._listeners:
+            listener(entry.request or "")
+        return index
+
+    def on_change(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with the request digest (or "") after every entry, from the thread that appended it."""
+        self._listeners.append(listener)
+
+    def entries(self, start: int) -> Iterator[tuple[int, Entry]]:
+        """Yield committed entries from ``start`` on."""
+        while rows := self._journal.rows(start, _PAGE):
+            for row in rows:
+                yield row.index, Entry.parse(row.entry)
+            start = rows[-1].index + 1
+
+    def entry(self, index: int) -> Entry:
+        """Return one committed entry."""
+        (row,) = self._journal.rows(index, 1)
+        return Entry.parse(row.entry)
+
+    def entries_of(self, request: str) -> Sequence[int]:
+        """Indexes of a request's entries, sessions and openings apart."""
+        with self._lock:
+            return tuple(self._by_request.get(request, ()))
+
+    def envelope(self, digest: str) -> Envelope:
+        """Return a stored envelope by envelope digest."""
+        return Envelope.parse(self._journal.document(digest))
+
+    def shares(self, request: str) -> Mapping[str, bytes]:
+        """Return the wrapped shares at hand for a request, by slot."""
+        return self._journal.shares(request)
+
+    def forget_shares(self, request: str) -> None:
+        """Delete the wrapped shares of a request."""
+        with self._lock, self._journal.transaction() as transaction:
+            transaction.delete_shares(request)
+
+    def receipt(self, index: int, timeout: float) -> Receipt:
+        """Wait until the entry is published and witnessed. Raises ``UnavailableError`` at the deadline."""
+        return self.publisher.wait(index, timeout)
+
+    def _current(self) -> State:
+        if self._stale:
+            self.fold()
+        return self._state

@@ -1,0 +1,190 @@
+"""Sessions of a lease, and the bytes they are served."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from custody.broker.context import Context, Peer
+from custody.broker.openings import ensure_open
+from custody.broker.sessions import Session
+from custody.crypto.sodium import wipe
+from custody.documents.dsse import Envelope
+from custody.documents.session import OpenSession
+from custody.entries.entry import served_of
+from custody.entries.receipt import Receipt
+from custody.errors import CustodyError, DeniedError, FormatError
+from custody.rules.facts import find_lease
+from custody.rules.opening import check_open
+from custody.rules.signers import verify_actor
+from custody.segments.layout import FilePlan
+from custody.segments.open import SegmentDecryptor
+
+__all__ = ["Opened", "close_session", "end_session", "open_session", "plan_of", "read_digests", "read_segment"]
+
+_PIECE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open session: the receipt the job must verify first, and the key of each file's segment digests."""
+
+    session: str
+    receipt: Receipt
+    content: Envelope
+    digest_keys: Mapping[int, bytes]
+
+
+def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
+    """Open a session of a lease for the job that TLS and signature agree on.
+
+    The intent is published and witnessed before anything is returned. When that fails the session is over at once and
+    counts nothing.
+    """
+    document = envelope.document(OpenSession)
+    ledger = context.ledger
+    if document.workload.spiffe != peer.identity:
+        message = "the open document is of another workload"
+        raise DeniedError(message)
+    with ledger.reading() as state:
+        verify_actor(envelope, document.workload, state.root, ledger.clock())
+        found = find_lease(state, document.lease)
+        if found.granted != document.lease:
+            message = f"the lease is not granted: the request is {found.phase}"
+            raise DeniedError(message)
+        check_open(found, document, 0, ledger.clock())
+        if document.xwing is not None:
+            message = "direct mode is not served by this version of Custody"
+            raise DeniedError(message)
+        context.policy.check(
+            "session",
+            document.workload.spiffe,
+            found.request.version,
+            {"purpose": str(found.request.purpose), "mode": str(found.request.mode), "bytes": int(document.bytes)},
+        )
+    ensure_open(context, document.lease)
+    session, index, content_digest = _begin(context, envelope, document)
+    try:
+        receipt = ledger.receipt(index, context.receipt_timeout)
+        content = ledger.envelope(content_digest)
+        keys = {file: _lent(context, session, file) for file in sorted(session.files)}
+    except CustodyError:
+        end_session(context, session, "aborted", "unavailable")
+        raise
+    return Opened(session.digest, receipt, content, keys)
+
+
+def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple[Session, int, str]:
+    ledger = context.ledger
+    with ledger.reading() as state:
+        found = find_lease(state, document.lease)
+        version = state.versions[found.request.version]
+        index = ledger.append(
+            "session-intent",
+            actor=verify_actor(envelope, document.workload, state.root, ledger.clock()),
+            documents={"open": envelope},
+            version=found.request.version,
+            content=found.request.content,
+            request=found.digest,
+            terms=document.lease,
+            session=envelope.digest,
+            beneficiary=document.workload.spiffe,
+            files=document.files,
+            ceiling=document.bytes,
+            parent=found.grant_entry,
+        )
+        entry = found.sessions[envelope.digest].entry
+        session = Session(
+            document,
+            digest=envelope.digest,
+            request=found.digest,
+            content=version.content,
+            entry=entry,
+            not_after=int(found.lease.not_after),
+        )
+        context.sessions.add(session)
+        return session, index, version.content_envelope
+
+
+def _lent(context: Context, session: Session, file: int) -> bytes:
+    """The digest key leaves for the job, which checks with it what it is served; it decrypts nothing."""
+    return bytes(context.vault.file_keys(session.lease, file).digest_key.view)
+
+
+def plan_of(session: Session, file: int) -> FilePlan:
+    """Return the layout of a file of the session. Raises ``DeniedError`` for a file that is not in it."""
+    if file not in session.files:
+        message = f"file {file} is not in this session"
+        raise DeniedError(message)
+    return FilePlan.of(session.content, file)
+
+
+def read_segment(context: Context, session: Session, file: int, segment: int, out: memoryview) -> int:
+    """Decrypt one segment into ``out`` and return its plaintext size; lease and budget are checked and charged first.
+
+    ``out`` has room for a whole segment. Raises ``DeniedError`` when the session is over, ``IntegrityError`` for
+    ciphertext that is not the version's, ``UnavailableError`` when the store does not answer.
+    """
+    plan = plan_of(session, file)
+    if not 0 <= segment < plan.count:
+        message = f"file {file} has segments 0 to {plan.count - 1}"
+        raise FormatError(message)
+    session.charge(file, plan.locate(segment).length, context.ledger.clock())
+    decryptor = session.opened(file) or session.keep(file, _decryptor(context, session, file))
+    try:
+        return decryptor.decrypt_segment_into(segment, out)
+    except ValueError:
+        # The keys were wiped while this segment was on its way: the lease was stopped.
+        wipe(out)
+        message = "the session is over"
+        raise DeniedError(message) from None
+
+
+def _decryptor(context: Context, session: Session, file: int) -> SegmentDecryptor:
+    plan = FilePlan.of(session.content, file)
+    file_key = context.vault.file_keys(session.lease, file).file_key
+    return SegmentDecryptor(plan, file_key, context.store.open(plan.ciphertext_key))
+
+
+def read_digests(context: Context, session: Session, file: int) -> Iterator[bytes]:
+    """Yield the digest list of a file in pieces. It is not secret; the job checks it against the content."""
+    plan = plan_of(session, file)
+    reader = context.store.open(plan.digests_key)
+    try:
+        for offset in range(0, plan.digests_size, _PIECE):
+            piece = bytearray(min(_PIECE, plan.digests_size - offset))
+            reader.read_into(offset, memoryview(piece))
+            yield bytes(piece)
+    finally:
+        reader.close()
+
+
+def close_session(context: Context, peer: Peer, digest: str) -> Receipt:
+    """End a session for its job and return the receipt of the outcome."""
+    session = context.sessions.get(digest, peer.identity)
+    index = end_session(context, session, "ok", None)
+    return context.ledger.receipt(index, context.receipt_timeout)
+
+
+def end_session(context: Context, session: Session, outcome: str, reason: str | None) -> int:
+    """End a session: nothing more is served, its keys are wiped, what it was served is logged. Returns the index."""
+    served = session.end()
+    ledger = context.ledger
+    with ledger.reading() as state:
+        found = state.requests[session.request]
+        live = found.sessions[session.digest].served is None
+        index = (
+            ledger.append(
+                "session-outcome",
+                request=session.request,
+                terms=session.lease,
+                session=session.digest,
+                outcome=outcome,
+                reason=reason,
+                served=served_of({file: count for file, count in served.items() if count}, session.ranges),
+                parent=session.entry,
+            )
+            if live
+            else ledger.entries_of(session.request)[-1]
+        )
+    context.sessions.remove(session.digest)
+    return index

@@ -1,0 +1,122 @@
+"""Live sessions: what a job may still be served. Bytes are charged here before they leave.
+
+A session lives and dies with the process: without an outcome in the log it counts its whole ceiling, so nothing that
+is lost with this memory can be spent twice.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+from custody.documents.content import Content
+from custody.documents.request import indexes
+from custody.documents.session import OpenSession
+from custody.entries.entry import Parent
+from custody.errors import DeniedError
+from custody.segments.open import SegmentDecryptor
+
+__all__ = ["Session", "Sessions"]
+
+
+class Session:
+    """One open session: its documents, its open files, and what it was served (plaintext bytes by file)."""
+
+    def __init__(
+        self, document: OpenSession, *, digest: str, request: str, content: Content, entry: Parent, not_after: int
+    ) -> None:
+        self.digest = digest
+        self.lease = str(document.lease)
+        self.request = request
+        self.identity = str(document.workload.spiffe)
+        self.content = content
+        self.entry = entry
+        self.not_after = not_after
+        self.ranges = document.files
+        self.files = frozenset(indexes(document.files))
+        self._left = int(document.bytes)
+        self._served: Counter[int] = Counter()
+        self._open: dict[int, SegmentDecryptor] = {}
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def charge(self, file: int, size: int, now: int) -> None:
+        """Take ``size`` bytes from the budget. Raises ``DeniedError`` when the session is over or the budget too small.
+
+        Charged before the bytes leave, and never given back: bytes that were sent twice count twice.
+        """
+        with self._lock:
+            if self._ended:
+                message = "the session is over"
+                raise DeniedError(message)
+            if now >= self.not_after:
+                message = "the lease has ended"
+                raise DeniedError(message)
+            if size > self._left:
+                message = f"byte budget: {size} more asked, {self._left} left in this session"
+                raise DeniedError(message, hint="open another session of the lease, or file a new request")
+            self._left -= size
+            self._served[file] += size
+
+    def opened(self, file: int) -> SegmentDecryptor | None:
+        """Return the file's decryptor, if it was opened before."""
+        with self._lock:
+            return self._open.get(file)
+
+    def keep(self, file: int, decryptor: SegmentDecryptor) -> SegmentDecryptor:
+        """Keep a file's decryptor for the session; the first one kept wins and is returned."""
+        with self._lock:
+            if self._ended:
+                decryptor.close()
+                message = "the session is over"
+                raise DeniedError(message)
+            kept = self._open.setdefault(file, decryptor)
+        if kept is not decryptor:
+            decryptor.close()
+        return kept
+
+    def end(self) -> Mapping[int, int]:
+        """End the session, wipe its keys, and return what was served by file. A second call returns the same."""
+        with self._lock:
+            self._ended = True
+            decryptors, self._open = list(self._open.values()), {}
+            served = dict(self._served)
+        for decryptor in decryptors:
+            decryptor.close()
+        return served
+
+
+class Sessions:
+    """All live sessions of this process, by digest."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Session] = {}
+
+    def add(self, session: Session) -> None:
+        """Let a session begin."""
+        with self._lock:
+            self._sessions[session.digest] = session
+
+    def get(self, digest: str, identity: str) -> Session:
+        """Return a session to its own job. Raises ``DeniedError`` otherwise, the same for wrong job and no session."""
+        with self._lock:
+            session = self._sessions.get(digest)
+        if session is None or session.identity != identity:
+            message = "there is no such session"
+            raise DeniedError(message, hint="open a session of the lease again")
+        return session
+
+    def of_lease(self, lease: str) -> list[Session]:
+        """Return the live sessions of a lease."""
+        with self._lock:
+            return [session for session in self._sessions.values() if session.lease == lease]
+
+    def remove(self, digest: str) -> None:
+        """Forget a session that has ended."""
+        with self._lock:
+            self._sessions.pop(digest, None)
+
+    def all(self) -> list[Session]:
+        """Return every live session."""
+        with self._lock:
+            return list(self._sessions.values())

@@ -1,0 +1,107 @@
+"""Starting and ending a broker: what a restart must put right before anybody is served.
+
+1. fold the journal (each row's MAC and each rule), and let the publisher agree with what was published;
+2. log roots that were given and not logged yet;
+3. honour stops that took effect before the crash;
+4. give open leases back to ``granted``: their keys died with the old process (``broker-lost``);
+5. make new release keys for requests that wait for shares; custodians send theirs again with ``custody release``.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from custody.broker.context import Context
+from custody.broker.reading import end_session
+from custody.broker.requests import make_release_key
+from custody.broker.stops import close_overdue, honour_tombstones
+from custody.broker.trust import adopt_root
+from custody.documents.dsse import Envelope
+from custody.documents.root import Root
+from custody.errors import ConfigError, CustodyError
+from custody.ports import JournalTransaction
+
+__all__ = ["begin", "end"]
+
+
+def begin(context: Context, roots: Sequence[Envelope]) -> None:
+    """Put everything right. ``roots`` are the roots of the deployment from genesis on, as configured.
+
+    Raises ``ConfigError`` when the configured roots and the log disagree, ``IntegrityError`` when the journal breaks a
+    rule: then nothing is served.
+    """
+    ledger = context.ledger
+    ledger.fold()
+    ledger.publisher.recover()
+    with ledger.reading() as state:
+        logged = [(root.epoch, digest) for root, digest in zip(state.roots, state.root_envelopes, strict=True)]
+    for epoch, envelope in enumerate(roots):
+        if epoch < len(logged):
+            if envelope.document(Root).digest != ledger.envelope(logged[epoch][1]).digest:
+                message = f"the trust root of epoch {epoch} that is configured is not the one in the log"
+                raise ConfigError(message)
+        else:
+            adopt_root(context, envelope)
+    with ledger.reading() as state:
+        if not state.roots:
+            message = "no trust root is configured"
+            raise ConfigError(message, hint="custody root create makes one")
+        broker = state.root.broker(ledger.identity.id)
+        if broker is None or broker.key_id != ledger.identity.signer.key_id:
+            message = f"the trust root does not name this broker ({ledger.identity.id}) with this key"
+            raise ConfigError(message, hint="check broker.id and broker.key in the configuration")
+        if context.policy.digest != state.root.policy:
+            message = f"the policy here has digest {context.policy.digest[:16]}…, the trust root names another"
+            raise ConfigError(message, hint="put back the policy files, or sign a new trust root")
+    ledger.append("system", actor=ledger.identity.party, reason="broker-start")
+    ledger.publisher.start()
+    honour_tombstones(context)
+    _give_back(context)
+    close_overdue(context)
+    _new_release_keys(context)
+
+
+def end(context: Context, reason: str = "broker-stop") -> None:
+    """Wipe every key, log what sessions were served, say goodbye. What cannot be logged any more is put right by the
+    next start.
+    """
+    for session in context.sessions.all():
+        session.end()
+    context.vault.wipe()
+    ledger = context.ledger
+    try:
+        _give_back(context)
+        ledger.append("system", actor=ledger.identity.party, reason=reason)
+    except CustodyError:
+        return  # the database is gone too; the next start does the same from the journal
+    finally:
+        context.opener.close()
+
+
+def _give_back(context: Context) -> None:
+    """Log ``broker-lost`` for every lease that is open (or was being opened)."""
+    ledger = context.ledger
+    for session in context.sessions.all():
+        end_session(context, session, "aborted", "broker-stop")
+    with ledger.reading() as state:
+        lost = [found for found in state.requests.values() if found.phase == "open" or found.opening is not None]
+        for found in lost:
+            ledger.append("close", request=found.digest, terms=found.granted, reason="broker-lost", parent=found.entry)
+
+
+def _new_release_keys(context: Context) -> None:
+    ledger = context.ledger
+    with ledger.reading() as state:
+        waiting = [found.digest for found in state.requests.values() if found.phase in ("requested", "granted")]
+        deployment = state.deployment
+    for request in waiting:
+        key = make_release_key(context, deployment, request)
+        with ledger.reading() as state:
+            ledger.append(
+                "release-key",
+                actor=ledger.identity.party,
+                documents={"release-key": key},
+                request=request,
+                release_key=key.digest,
+                parent=state.requests[request].entry,
+                also=partial(JournalTransaction.delete_shares, request=request),
+            )

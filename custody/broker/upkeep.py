@@ -1,0 +1,97 @@
+"""What the broker does by itself: closing what is over, counting strangers, noticing a clock that jumps."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from custody.broker.context import Context
+from custody.broker.grants import try_grant
+from custody.broker.stops import close_overdue
+from custody.errors import CustodyError
+from custody.values import U64
+
+__all__ = ["Refusals", "Upkeep"]
+
+_TICK: Final = 0.5
+_MINUTE: Final = 60
+_JUMP: Final = 30
+"""Seconds by which wall clock and monotonic clock may drift apart between two ticks."""
+
+
+class Refusals:
+    """Counts refused strangers. They are logged as one count per minute: nobody can fill the log by knocking."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self) -> None:
+        """Count one."""
+        with self._lock:
+            self._count += 1
+
+    def take(self) -> int:
+        """Return the count and begin again."""
+        with self._lock:
+            count, self._count = self._count, 0
+        return count
+
+
+class Upkeep:
+    """A thread that ticks. ``monotonic`` never jumps; the context's clock may, and that is looked for."""
+
+    def __init__(
+        self,
+        context: Context,
+        refusals: Refusals,
+        *,
+        monotonic: Callable[[], float],
+        trouble: Callable[[CustodyError], None],
+    ) -> None:
+        self._context = context
+        self._refusals = refusals
+        self._monotonic = monotonic
+        self._trouble = trouble
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._offset = context.ledger.clock() - monotonic()
+        self._counted = monotonic()
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def tick(self) -> None:
+        """Do what is due now. Raises ``UnavailableError`` when the journal is down; the next tick tries again."""
+        context = self._context
+        close_overdue(context)
+        with context.ledger.reading() as state:
+            waiting = [digest for digest, found in state.requests.items() if found.phase == "requested"]
+        for request in waiting:
+            try_grant(context, request)
+        now = self._monotonic()
+        offset = context.ledger.clock() - now
+        if abs(offset - self._offset) > _JUMP:
+            self._say("clock-jump", int(abs(offset - self._offset)))
+        self._offset = offset
+        if now - self._counted >= _MINUTE:
+            self._counted = now
+            if count := self._refusals.take():
+                self._say("refused-strangers", count)
+
+    def _say(self, reason: str, count: int) -> None:
+        ledger = self._context.ledger
+        ledger.append("system", actor=ledger.identity.party, reason=reason, count=U64(count))
+
+    def _run(self) -> None:
+        while not self._stop.wait(_TICK):
+            try:
+                self.tick()
+            except CustodyError as error:
+                self._trouble(error)

@@ -1,0 +1,88 @@
+"""The only place in a broker where keys live: release-key seeds of waiting requests, file keys of open leases.
+
+Everything here is ``SecretBytes``, in memory only, and gone with the process.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+
+from custody.broker.opener import FileKeys
+from custody.crypto.secret import SecretBytes
+from custody.errors import DeniedError
+
+__all__ = ["Vault"]
+
+
+class Vault:
+    """Seeds by request digest, file keys by lease id. Methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seeds: dict[str, SecretBytes] = {}
+        self._leases: dict[str, dict[int, FileKeys]] = {}
+        self._watchers: list[Callable[[str], None]] = []
+
+    def put_seed(self, request: str, seed: SecretBytes) -> None:
+        """Keep the seed of a request's release key, wiping an older one."""
+        with self._lock:
+            old = self._seeds.pop(request, None)
+            self._seeds[request] = seed
+        if old:
+            old.close()
+
+    def seed(self, request: str) -> SecretBytes:
+        """Return a request's seed. Raises ``DeniedError`` when this broker does not hold it."""
+        with self._lock:
+            found = self._seeds.get(request)
+        if found is None:
+            message = "this broker holds no release key for the request"
+            raise DeniedError(message, hint="after a restart custodians send their shares again: custody release")
+        return found
+
+    def drop_seed(self, request: str) -> None:
+        """Wipe a request's seed."""
+        with self._lock:
+            seed = self._seeds.pop(request, None)
+        if seed:
+            seed.close()
+
+    def put_lease(self, lease: str, keys: Mapping[int, FileKeys]) -> None:
+        """Keep the keys of an open lease."""
+        with self._lock:
+            self._leases[lease] = dict(keys)
+
+    def has_lease(self, lease: str) -> bool:
+        """Tell whether the lease's keys are here."""
+        with self._lock:
+            return lease in self._leases
+
+    def file_keys(self, lease: str, file: int) -> FileKeys:
+        """Return the keys of one file of an open lease. Raises ``DeniedError`` when they are gone."""
+        with self._lock:
+            found = self._leases.get(lease, {}).get(file)
+        if found is None:
+            message = "the lease is not open"
+            raise DeniedError(message)
+        return found
+
+    def drop_lease(self, lease: str) -> None:
+        """Wipe a lease's keys; whoever watches is told, so that running streams end now."""
+        with self._lock:
+            keys = self._leases.pop(lease, {})
+        for pair in keys.values():
+            pair.close()
+        for watcher in self._watchers:
+            watcher(lease)
+
+    def on_drop(self, watcher: Callable[[str], None]) -> None:
+        """Call ``watcher`` with a lease id after its keys are wiped, from the thread that did it."""
+        self._watchers.append(watcher)
+
+    def wipe(self) -> None:
+        """Wipe everything: the process ends, or must be assumed lost."""
+        with self._lock:
+            leases, requests = list(self._leases), list(self._seeds)
+        for lease in leases:
+            self.drop_lease(lease)
+        for request in requests:
+            self.drop_seed(request)

@@ -1,0 +1,148 @@
+"""Versions: taking a sealed one into custody, and showing what there is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from custody.broker.context import Context, Peer, known_peer
+from custody.crypto.digests import check_digest
+from custody.documents.content import Content
+from custody.documents.dsse import Envelope
+from custody.documents.manifest import Manifest, Wrap
+from custody.documents.root import Root
+from custody.documents.sharing import Sharing
+from custody.entries.receipt import Receipt
+from custody.errors import ConflictError, IntegrityError, NotFoundError
+from custody.rules.signers import verify_actor
+from custody.rules.state import VersionState
+from custody.segments.layout import FilePlan, manifest_key
+
+__all__ = ["VersionView", "get_version", "list_versions", "register"]
+
+_MAX_MANIFEST: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """A version: its signed documents, the receipt of its entry, and the caller's own wraps."""
+
+    version: str
+    content: Envelope
+    sharing: Envelope
+    receipt: Receipt
+    wraps: Sequence[Wrap]
+
+
+def register(context: Context, peer: Peer, data: bytes) -> Receipt:
+    """Take a sealed version into custody: everything that will be needed to open it must be there and whole.
+
+    The same manifest again returns the receipt of the first time.
+    """
+    manifest = Manifest.parse(data)
+    content, sharing = manifest.documents()
+    ledger = context.ledger
+    with ledger.reading() as state:
+        known_peer(state, peer)
+        known = state.versions.get(content.version)
+        if known is not None and known.content_digest == manifest.content.digest:
+            index = int(known.entry.index)
+        elif known is not None:
+            message = f"{content.version} exists already with other content"
+            raise ConflictError(message, hint="a version never changes; seal under another label")
+        else:
+            root = state.root
+            index = -1
+    if index < 0:
+        _check_wraps(manifest, sharing, root)
+        _check_stored(context, content, data)
+        with ledger.reading() as state:
+            party = verify_actor(manifest.content, content.sealer, state.root, ledger.clock())
+            index = ledger.append(
+                "manifest",
+                actor=party,
+                documents={"content": manifest.content, "sharing": manifest.sharing},
+                version=content.version,
+                content=manifest.content.digest,
+                sharing=manifest.sharing.digest,
+            )
+    return ledger.receipt(index, context.receipt_timeout)
+
+
+def _check_wraps(manifest: Manifest, sharing: Sharing, root: Root) -> None:
+    """Every device of every slot's person must have exactly one wrap: a custodian left out could not release."""
+    wanted = {
+        (slot, device.key_id)
+        for slot, holder in sharing.slots().items()
+        if (person := root.person(holder.person))
+        for device in person.devices
+    }
+    given = [(wrap.slot, str(wrap.device)) for wrap in manifest.wraps]
+    if len(set(given)) != len(given) or set(given) != wanted:
+        message = f"manifest of {sharing.version}: not exactly one wrapped share for each device of each custodian"
+        raise IntegrityError(message, hint="the trust root may have changed since; seal again")
+
+
+def _check_stored(context: Context, content: Content, data: bytes) -> None:
+    """The store must hold this manifest, and ciphertext and digest lists of the right size and digest.
+
+    Sizes only for the ciphertext: reading it all is scrubbing, and each segment is verified when it is used.
+    """
+    if context.store.get(manifest_key(bytes.fromhex(content.vid)), _MAX_MANIFEST) != data:
+        message = f"{content.version}: the manifest in the store is another one"
+        raise IntegrityError(message)
+    for index, file in enumerate(content.files):
+        plan = FilePlan.of(content, index)
+        _check_size(context, content.version, plan.ciphertext_key, plan.stored_size)
+        _check_size(context, content.version, plan.digests_key, plan.digests_size)
+        digests = context.store.get(plan.digests_key, plan.digests_size)
+        check_digest([digests], bytes.fromhex(file.digests), f"{content.version}: digest list of {file.path}")
+
+
+def _check_size(context: Context, version: str, key: str, size: int) -> None:
+    reader = context.store.open(key)
+    try:
+        if reader.size != size:
+            message = f"{version}: {key} has {reader.size} bytes, expected {size}"
+            raise IntegrityError(message, hint="the upload was cut short; seal again")
+    finally:
+        reader.close()
+
+
+def get_version(context: Context, peer: Peer, version: str) -> VersionView:
+    """Return a version. Raises ``NotFoundError``."""
+    with context.ledger.reading() as state:
+        person = known_peer(state, peer)
+        found = state.versions.get(version)
+        if found is None:
+            message = f"there is no version {version[:200]!r}"
+            raise NotFoundError(message, hint="custody versions lists what there is")
+        holder = state.root.person(person)
+        device_ids = {device.key_id for device in holder.devices} if holder else set()
+    return _view(context, found, device_ids)
+
+
+def list_versions(context: Context, peer: Peer, *, after: str, limit: int) -> list[VersionView]:
+    """Return versions sorted by name, after the name ``after``; without wraps."""
+    with context.ledger.reading() as state:
+        known_peer(state, peer)
+        found = [state.versions[name] for name in sorted(state.versions) if name > after][:limit]
+    return [_view(context, version, set()) for version in found]
+
+
+def _view(context: Context, found: VersionState, device_ids: set[str]) -> VersionView:
+    ledger = context.ledger
+    wraps: list[Wrap] = []
+    if device_ids:
+        data = context.store.get(manifest_key(bytes.fromhex(found.content.vid)), _MAX_MANIFEST)
+        manifest = Manifest.parse(data)
+        if manifest.content.digest != found.content_digest:
+            message = f"{found.content.version}: the manifest in the store is not the one that was logged"
+            raise IntegrityError(message)
+        wraps = [wrap for wrap in manifest.wraps if wrap.device in device_ids]
+    return VersionView(
+        str(found.content.version),
+        ledger.envelope(found.content_envelope),
+        ledger.envelope(found.sharing_envelope),
+        ledger.receipt(int(found.entry.index), context.receipt_timeout),
+        wraps,
+    )

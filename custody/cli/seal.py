@@ -1,0 +1,182 @@
+"""``custody seal``: encrypt a model version and split its key among custodians."""
+
+import os
+import re
+from pathlib import Path
+
+import click
+
+from custody.adapters.store import open_store
+from custody.adapters.store_local import LocalStore
+from custody.app.arguments import checked
+from custody.app.roots import load_roots
+from custody.app.sealing import SEGMENT, Sealed, Sealing, guarding_roster, person_of, require_new, seal
+from custody.app.source import scan
+from custody.app.unfinished import Unfinished
+from custody.app.versions import unfinished
+from custody.cli.output import Output
+from custody.cli.profile import (
+    clock,
+    genesis_option,
+    home_of,
+    key_setting,
+    passphrase_option,
+    prompter,
+    roots_option,
+    store_url,
+)
+from custody.cli.registry import command, place
+from custody.crypto.sodium import random_into
+from custody.custodian.keys import DeviceSigner, load_key
+from custody.documents.show import size_text
+from custody.errors import FormatError
+from custody.ports import Store
+from custody.values import Digest, Name, VersionId
+
+__all__ = ["seal_command"]
+
+_SIZE = re.compile(r"([0-9]{1,9})(|KiB|MiB)")
+_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
+
+
+@command(name="seal")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("version", metavar="NAME@LABEL")
+@click.option("--store", metavar="URL", help="Where the ciphertext goes, such as file:/srv/store.  [default: profile]")
+@roots_option
+@genesis_option
+@click.option(
+    "--key", type=click.Path(path_type=Path, dir_okay=False), metavar="KEYFILE", help="Your key.  [default: profile]"
+)
+@click.option(
+    "--segment-size", default="1MiB", show_default=True, metavar="SIZE", help="A power of two, 4KiB to 16MiB."
+)
+@click.option("--retention", default="standard", show_default=True, metavar="CLASS", help="Retention class.")
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="For people and policy; may be repeated.")
+@click.option("--lineage", multiple=True, metavar="DIGEST", help="Content it was made from; may be repeated.")
+@passphrase_option
+@click.pass_context
+def seal_command(  # noqa: PLR0917 - click passes them by name
+    ctx: click.Context,
+    path: Path,
+    version: str,
+    store: str | None,
+    roots: tuple[Path, ...],
+    genesis: str | None,
+    key: Path | None,
+    segment_size: str,
+    retention: str,
+    labels: tuple[str, ...],
+    lineage: tuple[str, ...],
+    passphrase_fd: int | None,
+) -> None:
+    """Encrypt PATH, a file or a directory, as the version NAME@LABEL.
+
+    The version's key is made here, split among the custodians who guard the name, wrapped to their devices, and then
+    wiped: afterwards nobody holds it. Your own key only signs. Ciphertext is written first and the manifest last, so a
+    seal that is interrupted leaves nothing visible, and you start it again.
+
+    Examples:
+      custody seal ./llm frontier/llm@2026-11 --store file:/srv/store --root prod/keys --key alice.key
+      custody seal model.safetensors small@1 --label stage=pretraining --lineage 9f86d0…
+    """
+    output, home, asker = place(ctx).out, home_of(ctx), prompter(passphrase_fd)
+    checked(VersionId, version, "version", "write it name@label, such as frontier/llm@2026-11")
+    checked(Name, retention, "retention class")
+    for digest in lineage:
+        checked(Digest, digest, "content digest", "64 lower-case hex digits")
+    pairs = [_label(item) for item in labels]
+    segment = _segment(segment_size)
+    trusted = load_roots(home, roots, genesis)
+    path_of_key = key or key_setting(home)
+    key_file = load_key(path_of_key)
+    url = store_url(store, home)
+    opened = open_store(url)
+    sealer = person_of(trusted.newest, key_file.key_id.hex())
+    files = scan(path)
+    guarding_roster(trusted.newest, version, sealer, segment)
+    require_new(opened, version)
+    notes = Unfinished(home.path, url)
+    _clean(output, notes, opened)
+    with asker.passphrase(str(path_of_key)) as passphrase:
+        signer = DeviceSigner(key_file.unlock(passphrase))
+    with signer:
+        job = Sealing(
+            version=version,
+            files=files,
+            sealer=sealer,
+            signer=signer,
+            segment=segment,
+            retention=retention,
+            labels=pairs,
+            lineage=lineage,
+        )
+        with output.progress(f"sealing {version}", sum(file.size for file in files)) as progress:
+            sealed = seal(
+                job,
+                root=trusted.newest,
+                store=opened,
+                rng=os.urandom,
+                random_into=random_into,
+                clock=clock,
+                begin=notes.sealing,
+                progress=progress,
+            )
+    _report(output, sealed, int(trusted.newest.epoch))
+
+
+def _clean(output: Output, notes: Unfinished, store: Store) -> None:
+    """Sweep what killed seals of this home left; say what else lies there."""
+    if isinstance(store, LocalStore):
+        store.sweep(clock())
+    swept = notes.sweep(store)
+    if swept:
+        output.note(f"removed the blobs of {swept} interrupted seal{'s' if swept > 1 else ''}")
+    for vid, keys in unfinished(store).items():
+        output.note(
+            f"the store holds {len(keys)} blobs of vid {vid[:16]}… without a manifest: being sealed, or left over"
+        )
+
+
+def _report(output: Output, sealed: Sealed, epoch: int) -> None:
+    content, sharing = sealed.content, sealed.sharing
+    output.fields(
+        [
+            ("version", content.version),
+            ("content", sealed.manifest.content.digest),
+            ("sharing", sealed.manifest.sharing.digest),
+            ("vid", content.vid),
+            ("size", f"{size_text(content.size)} in {len(content.files)} file{'s' if len(content.files) > 1 else ''}"),
+            ("roster", f"{sharing.roster}: {sharing.quorum_text()}"),
+            ("trust root", f"epoch {epoch}"),
+        ],
+        "Sealed",
+    )
+    output.note("freshness unverified: no log was asked whether a newer trust root exists")
+    output.note("the plaintext still lies where it was: deleting it is yours to do")
+    output.result(
+        {
+            "content": sealed.manifest.content.digest,
+            "epoch": epoch,
+            "files": len(content.files),
+            "roster": sharing.roster,
+            "sharing": sealed.manifest.sharing.digest,
+            "size": content.size,
+            "version": content.version,
+            "vid": content.vid,
+        }
+    )
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise FormatError(f"--label {text[:80]!a} is not K=V", hint="write it such as --label stage=pretraining")
+    return checked(Name, name, "label name", "lower-case letters, digits and hyphens"), value
+
+
+def _segment(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise FormatError(f"--segment-size {text[:40]!a} is not a size", hint="write it such as 256KiB or 1MiB")
+    return int(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,1 @@
+"""What people and brokers sign: one file per document, parsed strictly, shown plainly to whoever signs."""

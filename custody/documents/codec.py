@@ -1,0 +1,116 @@
+"""Canonical JSON: one document, one byte string.
+
+Every document and entry is RFC 8785 JSON, restricted: keys ASCII and sorted, no floats, u64 as decimal strings, times
+as RFC 3339 UTC, digests as lower-case hex, keys and signatures as base64 with padding. Parsing decodes strictly
+(unknown key, missing key, wrong type and range are refused, the field named), then encodes again and requires the same
+bytes; so duplicate keys, white space, other escapes, other number spellings and trailing bytes are all refused.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from custody.errors import FormatError
+from custody.values import U64, Time, check_text
+
+__all__ = ["Record", "decode", "encode"]
+
+_T = TypeVar("_T")
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of everything that is written as canonical JSON: immutable, keyword-only, no unknown fields."""
+
+
+# In canonical form a control character can only stand as one of these escapes; visible text never needs them.
+_CONTROL_ESCAPE = re.compile(rb"(?<!\\)(?:\\\\)*\\[^\"\\]")
+
+
+def encode(record: Record) -> bytes:
+    """Return the canonical bytes of a record. Raises ``FormatError`` for text that UTF-8 cannot say.
+
+    What a caller put together in Python is not checked here beyond that; ``decode`` refuses what must not be.
+    """
+    try:
+        return msgspec.json.encode(record, enc_hook=_enc_hook, order="sorted")
+    except UnicodeEncodeError:
+        message = "text holds half a surrogate pair, which UTF-8 cannot say"
+        raise FormatError(message) from None
+
+
+def decode(data: bytes, kind: type[_T], what: str) -> _T:
+    """Parse canonical bytes as ``kind``; ``what`` names the thing in messages. Raises ``FormatError``."""
+    try:
+        record: object = _decoder(cast("Any", kind)).decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        message = f"{what}: {_reason(error)}"
+        raise FormatError(message) from None
+    if msgspec.json.encode(record, enc_hook=_enc_hook, order="sorted") != data:
+        message = f"{what}: {_duplicate(data) or 'not canonical JSON (order, white space, escapes or number spelling)'}"
+        raise FormatError(message)
+    if not data.isascii() or b"\x7f" in data or _CONTROL_ESCAPE.search(data):
+        _check_strings(json.loads(data), what)
+    return cast("_T", record)
+
+
+@cache
+def _decoder(kind: type[Any]) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(kind, dec_hook=_dec_hook, strict=True)
+
+
+def _enc_hook(value: object) -> str:
+    if isinstance(value, Time | U64):
+        return str(value)
+    message = f"no canonical form for {type(value).__name__}"
+    raise TypeError(message)
+
+
+def _dec_hook(kind: type, value: object) -> object:
+    if kind not in (Time, U64) or not isinstance(value, str):
+        message = f"expected a string, got {type(value).__name__}"
+        raise ValueError(message)
+    return kind.parse(value)
+
+
+def _reason(error: Exception) -> str:
+    """Say where as a path into the document. The message may quote the input, so it is cut and made printable."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8"
+    text = re.sub(r"matching regex '.*?'(?= - at|$)", "of the required form", str(error)[:2000])
+    text = text.replace("`$.", "`").replace("`$`", "the top level")[:300]
+    return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
+
+
+def _duplicate(data: bytes) -> str:
+    """Name a duplicate key, if that is what is wrong."""
+    found: list[str] = []
+
+    def pairs(items: Sequence[tuple[str, object]]) -> dict[str, object]:
+        seen: dict[str, object] = {}
+        for key, value in items:
+            if key in seen:
+                found.append(key)
+            seen[key] = value
+        return seen
+
+    try:
+        json.loads(data, object_pairs_hook=pairs)
+    except ValueError:
+        return "trailing or malformed bytes"
+    return f"duplicate key {found[0][:60]!r}" if found else ""
+
+
+def _check_strings(value: object, what: str) -> None:
+    """Refuse text that could redraw a screen, wherever it stands, naming its place."""
+    if isinstance(value, str):
+        check_text(value, what)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_strings(item, f"{what}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_strings(item, f"{what}.{key}")

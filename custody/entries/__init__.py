@@ -1,0 +1,1 @@
+"""What the log holds: one type per entry, parsed strictly."""

@@ -1,0 +1,210 @@
+"""What the core asks of the outside world. Adapters fulfil these; contract suites in ``tests/contracts`` check them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+__all__ = [
+    "BlobReader",
+    "BlobWriter",
+    "Clock",
+    "Facts",
+    "Journal",
+    "JournalRow",
+    "JournalTransaction",
+    "Policy",
+    "Rng",
+    "Store",
+    "Witness",
+]
+
+Clock = Callable[[], int]
+"""Seconds since 1970, UTC."""
+
+Rng = Callable[[int], bytes]
+"""That many bytes from a cryptographic generator."""
+
+
+class BlobReader(Protocol):
+    """An open blob; many threads may read it at once."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the blob."""
+        ...
+
+    def read_into(self, offset: int, buffer: memoryview, /) -> None:
+        """Fill the whole buffer from ``offset``.
+
+        Raises ``IntegrityError`` when the blob is shorter, ``UnavailableError`` when the store does not answer.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give up the handle. A read that another thread has under way ends first; later ones raise ``ValueError``."""
+        ...
+
+
+class BlobWriter(Protocol):
+    """A new blob while it is being written, by one thread at a time."""
+
+    def write(self, data: bytes | memoryview, /) -> None:
+        """Append all of ``data``; the buffer may be reused afterwards. Raises ``UnavailableError``."""
+        ...
+
+
+class Store(Protocol):
+    """Immutable blobs under keys like ``versions/<vid>/0.floe``, and a few mutable names (``put``).
+
+    Keys are made by us from digests and numbers, never from what a user typed: parts of ``a-z 0-9 . _ -`` joined by
+    ``/``, none empty or starting with a dot. Any other key raises ``FormatError`` before it reaches a path or a URL.
+    Every method may raise ``UnavailableError``, and ``IntegrityError`` where the store was tampered with.
+    """
+
+    def put_new(self, key: str, source: BinaryIO | bytes) -> None:
+        """Store a blob under a key that must not exist. When this returns the blob is durable and visible whole.
+
+        The same bytes again are fine, so whoever lost the answer asks again; other bytes raise ``ConflictError``.
+        When this raises, a part of the blob is never visible; all of it may be, where only the answer was lost.
+        """
+        ...
+
+    def writer(self, key: str) -> AbstractContextManager[BlobWriter]:
+        """Write a new blob piece by piece. The end of the block makes the promises of ``put_new``.
+
+        When the block raises, nothing is visible.
+        """
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Replace a small blob atomically and durably (the checkpoint)."""
+        ...
+
+    def get(self, key: str, limit: int = 16 << 20) -> bytes:
+        """Return a small blob whole. Raises ``NotFoundError``; ``IntegrityError`` when it is larger than ``limit``."""
+        ...
+
+    def open(self, key: str) -> BlobReader:
+        """Open a blob for ranged reads. Raises ``NotFoundError``."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Tell whether the key holds a blob."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield keys that start with ``prefix``, sorted."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a blob; fine when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """One entry as stored: its index, leaf bytes and row MAC."""
+
+    index: int
+    entry: bytes
+    mac: bytes
+
+
+class JournalTransaction(Protocol):
+    """An open write transaction. Nothing of it is seen by anybody before it commits."""
+
+    @property
+    def size(self) -> int:
+        """How many entries the journal holds, those appended here included."""
+        ...
+
+    def append(self, entry: bytes) -> int:
+        """Append an entry with its MAC and return its index."""
+        ...
+
+    def add_document(self, envelope_digest: str, envelope: bytes) -> None:
+        """Store a document envelope; fine when it is there already."""
+        ...
+
+    def put_share(self, request: str, slot: str, wrapped: bytes) -> None:
+        """Store a wrapped share of a request until it is opened, replacing an older one of the slot."""
+        ...
+
+    def delete_shares(self, request: str) -> None:
+        """Forget the wrapped shares of a request."""
+        ...
+
+
+class Journal(Protocol):
+    """The ledger: an append-only journal of entries and the documents behind them. The database is a cache of the
+    log; what it holds beyond them (wrapped shares) may be lost without losing anything granted.
+    """
+
+    def transaction(self) -> AbstractContextManager[JournalTransaction]:
+        """Begin the one write transaction there may be at a time; commits durably when the block ends, rolls back
+        when it raises. Raises ``UnavailableError`` when the database is busy, full or gone.
+        """
+        ...
+
+    def rows(self, start: int, limit: int) -> Sequence[JournalRow]:
+        """Return up to ``limit`` rows from index ``start``, in order, each MAC verified. Raises ``IntegrityError`` on a
+        row that was edited, inserted or reordered, and on gaps.
+        """
+        ...
+
+    def size(self) -> int:
+        """How many entries are committed."""
+        ...
+
+    def document(self, envelope_digest: str) -> bytes:
+        """Return a stored envelope, its digest verified. Raises ``NotFoundError``, ``IntegrityError``."""
+        ...
+
+    def shares(self, request: str) -> Mapping[str, bytes]:
+        """Return the wrapped shares held for a request, by slot (``0/1``)."""
+        ...
+
+    def checkpoint(self) -> bytes | None:
+        """Return the newest checkpoint this journal signed (log signature only), if any."""
+        ...
+
+    def swap_checkpoint(self, old: bytes | None, new: bytes) -> None:
+        """Compare and swap the newest signed checkpoint. Raises ``ConflictError`` when ``old`` is not it."""
+        ...
+
+    def close(self) -> None:
+        """Give up the database."""
+        ...
+
+
+class Witness(Protocol):
+    """A witness (c2sp.org/tlog-witness) as the publisher sees it. A witness is not trusted: answers are verified."""
+
+    @property
+    def name(self) -> str:
+        """The witness's name in the policy."""
+        ...
+
+    def add_checkpoint(self, old: int, proof: Sequence[bytes], checkpoint: bytes) -> Sequence[bytes]:
+        """Ask for a cosignature; returns signature lines. Raises ``ConflictError`` with attribute ``size`` when the
+        witness is at another size, ``IntegrityError`` when it refuses, ``UnavailableError`` when it does not answer in
+        time.
+        """
+        ...
+
+
+Facts = Mapping[str, str | int | bool | Sequence[str]]
+
+
+class Policy(Protocol):
+    """The deployment's policy (Cedar). Default deny; a forbid overrides."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the policy bundle, which the trust root names."""
+        ...
+
+    def check(self, action: str, principal: str, resource: str, facts: Facts) -> None:
+        """Return when the policy allows ``action``; raise ``DeniedError`` naming the deciding policy otherwise."""
+        ...

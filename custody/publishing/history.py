@@ -1,0 +1,108 @@
+"""The tree under a signed checkpoint, read back from the store, and what other checkpoints say about it.
+
+Whatever bears the signature of this log's key must lie on one line: smaller sizes are prefixes, equal sizes have equal
+roots, and nothing is larger than what the ledger last signed. A contradiction stops the publisher for good; waiting
+does not mend it.
+"""
+
+import threading
+from collections.abc import Collection
+
+from custody.errors import ConfigError, CustodyError, IntegrityError
+from custody.ports import Store
+from custody.tlog.checkpoint import Checkpoint
+from custody.tlog.merkle import root_hash
+from custody.tlog.note import VKey, open_note
+from custody.tlog.reader import TileReader
+from custody.tlog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH
+
+__all__ = ["REBUILD", "History", "open_signed", "refuse_older_ledger"]
+
+REBUILD = "custody ledger rebuild --from LOG makes the ledger again from the published log and its documents"
+
+_MAX_BUNDLE = TILE_WIDTH * (2 + MAX_ENTRY_SIZE)  # bytes
+
+
+class History:
+    """The tree of one checkpoint, every hash authenticated against its root. Safe for use by many threads."""
+
+    def __init__(self, store: Store, checkpoint: Checkpoint) -> None:
+        """Read the right edge from the store.
+
+        Raises ``IntegrityError`` unless it hashes to the root, ``NotFoundError`` where a tile is missing.
+        """
+        self.checkpoint = checkpoint
+        self._lock = threading.Lock()
+        self._reader = TileReader(lambda path: store.get(path, limit=_MAX_BUNDLE), checkpoint)
+
+    @property
+    def size(self) -> int:
+        """Number of leaves."""
+        return self.checkpoint.size
+
+    def leaf(self, index: int) -> bytes:
+        """Return the leaf hash of an entry."""
+        with self._lock:
+            return self._reader.hash_at(0, index)
+
+    def inclusion_proof(self, index: int) -> list[bytes]:
+        """Prove an entry under the checkpoint."""
+        with self._lock:
+            return self._reader.inclusion_proof(index)
+
+    def consistency_proof(self, old: int) -> list[bytes]:
+        """Prove that the checkpoint continues the tree of ``old`` leaves."""
+        with self._lock:
+            return self._reader.consistency_proof(old)
+
+    def verify_bundles(self, begin: int, end: int) -> None:
+        """Read back the bundles that hold the entries ``begin`` to ``end`` (exclusive), and the tiles above them."""
+        for index in range(begin // TILE_WIDTH, -(-end // TILE_WIDTH)):
+            with self._lock:
+                self._reader.bundle(index)
+
+    def require_on_line(self, other: Checkpoint, where: str) -> None:
+        """Require that a checkpoint with this log's signature, found at ``where``, belongs to this history.
+
+        Raises ``ConfigError`` naming the way back where it is larger, ``IntegrityError`` where it is a fork.
+        """
+        if other.size > self.size:
+            raise refuse_older_ledger(other.size, self.size, where)
+        with self._lock:
+            root = root_hash(other.size, self._reader.hash_at)
+        if root != other.root:
+            raise IntegrityError(
+                f"fork: {where} holds a checkpoint of size {other.size} signed by this log's key whose root is not the"
+                " one of this ledger",
+                hint="the log ends here: keep the ledger, the log store and that checkpoint as evidence",
+            )
+
+    def require_no_contradiction(self, note: bytes, keys: Collection[VKey], where: str) -> None:
+        """Judge a checkpoint that a stranger shows. Without this log's own signature it proves nothing."""
+        try:
+            checkpoint = open_signed(note, keys, self.checkpoint.origin)
+        except CustodyError:
+            return
+        self.require_on_line(checkpoint, where)
+
+
+def open_signed(note: bytes, keys: Collection[VKey], origin: str) -> Checkpoint:
+    """Open a checkpoint of log ``origin`` that one of ``keys`` (log keys, type 0x01) signed.
+
+    Raises ``FormatError`` for bytes that are no checkpoint, ``IntegrityError`` for another signature or log.
+    """
+    checkpoint = Checkpoint.parse(open_note(note, keys).text)
+    if checkpoint.origin != origin:
+        raise IntegrityError(f"a checkpoint of log {checkpoint.origin} instead of {origin}")
+    checkpoint.require_sound_root()
+    return checkpoint
+
+
+def refuse_older_ledger(found: int, signed: int | None, where: str) -> ConfigError:
+    """Return the error for a ledger that is older than what it once signed."""
+    mine = "has signed nothing" if signed is None else f"has signed size {signed}"
+    return ConfigError(
+        f"{where} holds a checkpoint of size {found} signed by this log, but this ledger {mine}: an older copy of the"
+        " ledger was restored, or it is the ledger of another log",
+        hint=REBUILD,
+    )

@@ -1,0 +1,30 @@
+"""Hellos of tools that ask for currency, and what the broker says of itself."""
+
+from custody.documents.hello import Hello
+from custody.entries.entry import Party
+from custody.rules.facts import Facts
+from custody.rules.signers import verify_actor
+
+__all__ = ["hello", "system"]
+
+
+def hello(facts: Facts) -> None:
+    """A tool's nonce is answered by an entry that names the root in force."""
+    document, envelope = facts.document(Hello)
+    facts.require(document.deployment == facts.state.deployment, "it is of another deployment")
+    facts.use_once(envelope.digest, "hello")
+    facts.require_actor(verify_actor(envelope, document.actor, facts.state.root, facts.entry.time))
+    facts.fresh(document.issued, "the hello")
+    facts.state.used.add(envelope.digest)
+
+
+def system(facts: Facts) -> None:
+    """The broker's own events: start, stop, refused strangers (as counts), witness trouble.
+
+    Nothing proves them but the broker's word; an actor it names did not sign anything.
+    """
+    entry = facts.entry
+    broker = facts.state.root.broker(entry.broker)
+    own = broker is not None and entry.actor == Party(id=f"broker:{entry.broker}", credential=broker.key_id)
+    claims = entry.actor is not None and entry.actor.id.startswith("broker:")
+    facts.require(own or not claims, "it speaks for another broker")

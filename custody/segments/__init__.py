@@ -1,0 +1,1 @@
+"""Ciphertext layout, and the pipelines that seal and open it over buffers."""

@@ -1,0 +1,86 @@
+"""What the pipelines read from and write to. Files, a store's blobs and a network stream all fit."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from custody.errors import FormatError, IntegrityError, UnavailableError
+
+__all__ = ["Progress", "Reader", "Sink", "Source", "explained", "ignore_progress", "naming", "read_full", "write_all"]
+
+
+class Source(Protocol):
+    """Plaintext to be read forward, such as ``open(path, "rb", buffering=0)``."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Read up to ``len(buffer)`` bytes; 0 at the end."""
+        ...
+
+
+class Sink(Protocol):
+    """Bytes to be appended to; blocking."""
+
+    def write(self, data: memoryview, /) -> int | None:
+        """Take bytes and say how many; None means all of them. The buffer is reused afterwards."""
+        ...
+
+
+class Reader(Protocol):
+    """Bytes to be read anywhere, by many threads: a store's ``BlobReader``."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        ...
+
+    def read_into(self, offset: int, buffer: memoryview, /) -> None:
+        """Fill the whole buffer, or raise ``IntegrityError`` or ``UnavailableError``."""
+        ...
+
+
+Progress = Callable[[int], None]
+"""Told after each segment how many plaintext bytes it had, in order, by one thread at a time."""
+
+
+def ignore_progress(_done: int, /) -> None:
+    """Tell nobody."""
+
+
+@contextmanager
+def explained(path: str, what: str) -> Iterator[None]:
+    """Turn the ``OSError`` of a plain file into ``UnavailableError``."""
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(f"{path}: {what}: {(error.strerror or type(error).__name__).lower()}") from error
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the file's name in front of what is wrong with it."""
+    try:
+        yield
+    except (IntegrityError, FormatError) as error:
+        raise type(error)(f"{where}: {error.message}", hint=error.hint) from error
+
+
+def read_full(source: Source, buffer: memoryview, path: str) -> int:
+    """Fill ``buffer`` by as many reads as it takes; return how many bytes there were before the source ended."""
+    done = 0
+    while done < len(buffer):
+        with explained(path, "cannot be read"):
+            got = source.readinto(buffer[done:])
+        if got is None:
+            raise ValueError("the source does not block")
+        if got == 0:
+            break
+        done += got
+    return done
+
+
+def write_all(sink: Sink, data: memoryview, path: str) -> None:
+    """Write all of ``data``; a raw file may take less than it is given."""
+    while data:
+        with explained(path, "cannot be written"):
+            taken = sink.write(data)
+        data = data[len(data) if taken is None else taken :]

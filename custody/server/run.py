@@ -1,0 +1,87 @@
+"""Runs the service: one listener, mTLS only, health checking, limits, and an orderly end."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from custody.broker.context import Context
+from custody.broker.upkeep import Refusals
+from custody.errors import ConfigError
+from custody.server.changes import Changes
+from custody.server.guard import Guard
+from custody.server.pools import Pools
+from custody.server.service import Service
+from custody.wire.tls import TlsFiles, server_credentials
+from custody.wire.v1.broker_pb2_grpc import add_BrokerServicer_to_server
+
+__all__ = ["Listen", "run"]
+
+SERVICE: Final = "custody.v1.Broker"
+_MAX_MESSAGE: Final = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where and how to listen. Ages are seconds: a connection is asked to end at ``max_age`` and does after ``grace``,
+    so that a revoked certificate is not used for ever; streams resume on a new one.
+    """
+
+    address: str
+    tls: TlsFiles
+    trust_domain: str
+    max_age: int = 3600
+    grace: int = 600
+    calls: int = 32
+    reads: int = 2
+
+
+async def run(listen: Listen, context: Context, refusals: Refusals, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. ``ready`` is told the bound address once calls are answered.
+
+    Raises ``ConfigError`` when the address cannot be bound.
+    """
+    loop = asyncio.get_running_loop()
+    pools = Pools(calls=listen.calls, reads=listen.reads)
+    changes = Changes(loop)
+    context.ledger.on_change(changes.notify)
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", _MAX_MESSAGE),
+            ("grpc.max_send_message_length", _MAX_MESSAGE),
+            ("grpc.max_metadata_size", 16 << 10),
+            ("grpc.max_concurrent_streams", 1024),
+            ("grpc.max_connection_age_ms", listen.max_age * 1000),
+            ("grpc.max_connection_age_grace_ms", listen.grace * 1000),
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+            ("grpc.http2.max_frame_size", 16_777_215),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
+    service = Service(context, Guard(listen.trust_domain, refusals), pools, changes)
+    add_BrokerServicer_to_server(service, server)
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    try:
+        port = server.add_secure_port(listen.address, server_credentials(listen.tls))
+    except RuntimeError:
+        raise ConfigError(f"cannot listen on {listen.address}", hint="is the address in use?") from None
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await server.start()
+    for name in ("", SERVICE):
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    ready(f"{listen.address.rpartition(':')[0]}:{port}")
+    await stop.wait()
+    await health.enter_graceful_shutdown()
+    # Keys first: nobody waits for a stream to end before the process forgets what it holds.
+    await pools.stop(context.vault.wipe)
+    await server.stop(grace=2)
+    pools.close()

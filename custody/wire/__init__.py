@@ -1,0 +1,1 @@
+"""Generated protobuf and the codec: messages to documents and back, errors to statuses and back."""

@@ -1,0 +1,161 @@
+"""The broker's service as a client calls it: typed, with a deadline on every call, errors as ``CustodyError``s.
+
+Calls that only read, and calls whose document the broker recognises when it comes again, are repeated by whoever calls
+(``custody.client``, ``custody.custodian``); nothing is repeated here.
+"""
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import grpc
+
+from custody.documents.dsse import Envelope
+from custody.entries.receipt import Receipt
+from custody.wire.errors import raise_from_rpc
+from custody.wire.messages import (
+    OpenReply,
+    RequestReply,
+    VersionReply,
+    receipt_from,
+    request_from,
+    session_from,
+    version_from,
+)
+from custody.wire.tls import TlsFiles, channel_credentials
+from custody.wire.v1 import broker_pb2 as pb
+from custody.wire.v1.broker_pb2_grpc import BrokerStub
+
+__all__ = ["MAX_MESSAGE", "Calls"]
+
+MAX_MESSAGE: Final = 32 << 20
+_DEADLINE: Final = 30.0
+_Message = TypeVar("_Message")
+_Reply = TypeVar("_Reply")
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", MAX_MESSAGE),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_frame_size", 16_777_215),
+)
+
+
+class Calls:
+    """One connection to one broker. Close it, or use it as a context manager. Safe to use from several threads.
+
+    ``server_name`` is the DNS name in the broker's certificate.
+    """
+
+    def __init__(self, address: str, server_name: str, files: TlsFiles) -> None:
+        self.address = address
+        options = [*_OPTIONS, ("grpc.ssl_target_name_override", server_name)]
+        self._channel = grpc.secure_channel(address, channel_credentials(files), options=options)
+        self._stub = BrokerStub(self._channel)
+
+    def close(self) -> None:
+        """Close the connection; calls under way fail."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def get_roots(self) -> list[tuple[Envelope, Receipt]]:
+        """Roots from genesis on, each with the receipt of its entry."""
+        reply = self._call(self._stub.GetRoots, pb.GetRootsRequest())
+        return [(Envelope.parse(item.envelope), receipt_from(item.receipt)) for item in reply.roots]
+
+    def hello(self, envelope: Envelope) -> Receipt:
+        """Send a signed nonce."""
+        return receipt_from(self._call(self._stub.Hello, pb.Envelope(envelope=envelope.encode())))
+
+    def get_log_object(self, path: str) -> bytes:
+        """A tile, bundle, document or checkpoint of the log."""
+        return self._call(self._stub.GetLogObject, pb.GetLogObjectRequest(path=path)).data
+
+    def register_version(self, manifest: bytes) -> Receipt:
+        """Put a sealed version into custody."""
+        return receipt_from(
+            self._call(self._stub.RegisterVersion, pb.RegisterVersionRequest(manifest=manifest), deadline=120.0)
+        )
+
+    def list_versions(self, page_token: str = "", page_size: int = 100) -> tuple[list[VersionReply], str]:
+        """One page of versions, and the token of the next ("" for none)."""
+        request = pb.ListVersionsRequest(page_token=page_token, page_size=page_size)
+        reply = self._call(self._stub.ListVersions, request)
+        return [version_from(item) for item in reply.versions], reply.next_page_token
+
+    def get_version(self, version: str) -> VersionReply:
+        """One version, with the wraps for the caller's own devices."""
+        return version_from(self._call(self._stub.GetVersion, pb.GetVersionRequest(version=version)))
+
+    def submit_request(self, envelope: Envelope) -> RequestReply:
+        """File a request."""
+        return request_from(self._call(self._stub.SubmitRequest, pb.Envelope(envelope=envelope.encode())))
+
+    def list_requests(
+        self, *, closed: bool = False, page_token: str = "", page_size: int = 50
+    ) -> tuple[list[RequestReply], str]:
+        """One page of the requests that concern the caller, and the token of the next."""
+        message = pb.ListRequestsRequest(filter="all" if closed else "live", page_token=page_token, page_size=page_size)
+        reply = self._call(self._stub.ListRequests, message)
+        return [request_from(item) for item in reply.requests], reply.next_page_token
+
+    def get_request(self, request: str, *, seen: int = 0, wait_seconds: int = 0) -> RequestReply:
+        """One request; with ``wait_seconds`` only when it has more than ``seen`` entries, or at the end of the wait."""
+        message = pb.GetRequestRequest(request=request, seen=seen, wait_seconds=wait_seconds)
+        return request_from(self._call(self._stub.GetRequest, message, deadline=_DEADLINE + wait_seconds))
+
+    def decide(self, envelope: Envelope) -> Receipt:
+        """Send a decision."""
+        return receipt_from(self._call(self._stub.Decide, pb.Envelope(envelope=envelope.encode())))
+
+    def release_share(self, envelope: Envelope, wrapped: bytes) -> Receipt:
+        """Send a release with its wrapped share."""
+        message = pb.ReleaseShareRequest(envelope=envelope.encode(), wrapped=wrapped)
+        return receipt_from(self._call(self._stub.ReleaseShare, message))
+
+    def stop(self, envelope: Envelope) -> Receipt:
+        """Send a stop."""
+        return receipt_from(self._call(self._stub.Stop, pb.Envelope(envelope=envelope.encode())))
+
+    def open_session(self, envelope: Envelope) -> OpenReply:
+        """Open a session of a lease."""
+        message = pb.Envelope(envelope=envelope.encode())
+        return session_from(self._call(self._stub.OpenSession, message, deadline=60.0))
+
+    def read(self, session: str, file: int, first_segment: int = 0, segments: int = 0) -> Iterator[pb.Segment]:
+        """Yield pieces of plaintext segments, in order. Close the iterator to end the stream."""
+        message = pb.ReadRequest(session=session, file=file, first_segment=first_segment, segments=segments)
+        call = self._stub.Read(message)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise_from_rpc(error, self.address)
+        finally:
+            call.cancel()
+
+    def read_digests(self, session: str, file: int) -> bytes:
+        """The digest list of a file, not yet checked against the content."""
+        message = pb.ReadDigestsRequest(session=session, file=file)
+        try:
+            return b"".join(piece.data for piece in self._stub.ReadDigests(message, timeout=_DEADLINE * 10))
+        except grpc.RpcError as error:
+            raise_from_rpc(error, self.address)
+
+    def close_session(self, session: str) -> Receipt:
+        """End a session; the receipt is of its outcome."""
+        return receipt_from(self._call(self._stub.CloseSession, pb.CloseSessionRequest(session=session)))
+
+    def _call(
+        self, method: "grpc.UnaryUnaryMultiCallable[_Message, _Reply]", message: _Message, deadline: float = _DEADLINE
+    ) -> _Reply:
+        try:
+            return method(message, timeout=deadline)
+        except grpc.RpcError as error:
+            raise_from_rpc(error, self.address)

@@ -1,0 +1,100 @@
+"""mTLS with SVIDs on both ends, files reloaded when they change.
+
+``tls.crt`` is PEM, leaf first; ``tls.key`` its PKCS#8 key; ``ca.pem`` the SPIFFE roots. The broker's certificate
+carries, beside its SPIFFE ID, a DNS name that clients ask for (``server_name``), since gRPC compares names, not URIs.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import grpc
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from custody.crypto.svid import identity_of
+from custody.errors import ConfigError, CustodyError
+
+__all__ = ["TlsFiles", "channel_credentials", "peer_identity", "server_credentials"]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where a party's TLS material lies."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+    def read(self) -> tuple[bytes, bytes, bytes]:
+        """Return (key, certificate chain, roots) as PEM. Raises ``ConfigError`` naming the file."""
+        parts = []
+        for path in (self.key, self.certificate, self.ca):
+            try:
+                parts.append(path.read_bytes())
+            except OSError as error:
+                raise ConfigError(f"{path}: {error.strerror}", hint="custody ca issue makes certificates") from None
+        return parts[0], parts[1], parts[2]
+
+    def chain(self) -> tuple[bytes, ...]:
+        """Return the certificate chain as DER, leaf first. Raises ``ConfigError``."""
+        try:
+            certificates = x509.load_pem_x509_certificates(self.certificate.read_bytes())
+        except (OSError, ValueError):
+            raise ConfigError(f"{self.certificate}: not a PEM certificate chain") from None
+        return tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+
+    def stamp(self) -> tuple[int, ...]:
+        """Return what changes when a file does."""
+        try:
+            return tuple(path.stat().st_mtime_ns for path in (self.key, self.certificate, self.ca))
+        except OSError as error:
+            raise ConfigError(f"{error.filename}: {error.strerror}") from None
+
+
+def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
+    """Credentials of a client. Read now; a new connection reads them again."""
+    key, chain, roots = files.read()
+    return grpc.ssl_channel_credentials(roots, key, chain)
+
+
+def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Credentials of a server that requires a client certificate and looks for new files at each handshake.
+
+    A broken new file keeps the old certificate in use: a renewal gone wrong shows when the old one expires, not before.
+    """
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        key, chain, roots = files.read()
+        return grpc.ssl_server_certificate_configuration([(key, chain)], roots)
+
+    stamp = files.stamp()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal stamp
+        try:
+            now = files.stamp()
+            if now == stamp:
+                return None
+            fresh = configuration()
+        except ConfigError:
+            return None
+        stamp = now
+        return fresh
+
+    # ``fetch`` returning None means "no change"; the stubs do not know.
+    fetcher = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch)
+    return grpc.dynamic_ssl_server_credentials(configuration(), fetcher, require_client_authentication=True)
+
+
+def peer_identity(auth_context: Mapping[str, Iterable[bytes]]) -> str | None:
+    """Return the SPIFFE ID of the peer's verified certificate, or ``None`` when it has not exactly one URI name."""
+    pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
+    if pem is None:
+        return None
+    try:
+        leaf = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+        return identity_of(leaf)
+    except (CustodyError, ValueError):
+        return None

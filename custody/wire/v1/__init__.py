@@ -1,0 +1,1 @@
+"""Generated from proto/custody/wire/v1 by ops/gen-proto. Do not edit."""
