@@ -1,0 +1,331 @@
+"""The local store: the contract, and what only a directory can suffer."""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from custody.adapters import local_files, store_local
+from custody.adapters.store import open_store
+from custody.adapters.store_local import LocalStore
+from custody.errors import ConfigError, IntegrityError, UnavailableError
+from tests.contracts.store_suite import StoreSuite
+from tests.doubles.store import Dead, Fault, FaultyOs, FaultyStore
+
+DAY = 24 * 3600
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path)
+
+
+class TestLocalStore(StoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> LocalStore:
+        return LocalStore(tmp_path)
+
+
+class TestTheDoubleWithoutAFault(StoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> FaultyStore:
+        return FaultyStore(LocalStore(tmp_path))
+
+
+def names(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
+
+
+def test_files_and_directories_are_closed_to_others(store: LocalStore, tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        store.put_new("versions/ff/0.floe", b"x")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "versions/ff/0.floe").stat().st_mode & 0o7777 == 0o640
+    assert (tmp_path / "versions/ff").stat().st_mode & 0o7777 == 0o750
+    assert (tmp_path / "versions").stat().st_mode & 0o7777 == 0o750
+
+
+def test_a_link_planted_as_a_blob_is_refused(store: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"outside")
+    (tmp_path / "store").mkdir()
+    inner = LocalStore(tmp_path / "store")
+    inner.put_new("honest", b"inside")
+    assert inner.get("honest") == b"inside"
+    (tmp_path / "store/link").symlink_to(tmp_path / "secret")
+    for use in (inner.get, inner.open, inner.exists, lambda key: inner.put_new(key, b"outside")):
+        with pytest.raises(IntegrityError):
+            use("link")
+    assert list(inner.list("")) == ["honest"]
+    inner.put("link", b"replaces the link, not its target")
+    assert (tmp_path / "secret").read_bytes() == b"outside"
+
+
+def test_a_link_planted_as_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/0").write_bytes(b"outside")
+    (tmp_path / "store").mkdir()
+    store = LocalStore(tmp_path / "store")
+    (tmp_path / "store/versions").symlink_to(tmp_path / "outside")
+    for use in (
+        store.get,
+        store.open,
+        store.exists,
+        store.delete,
+        lambda key: store.put_new(key, b""),
+        lambda key: store.put(key, b""),
+        lambda key: list(store.list(key)),
+    ):
+        with pytest.raises(IntegrityError, match="versions"):
+            use("versions/0")
+    assert names(tmp_path / "outside") == ["0"]
+
+
+def test_a_fifo_does_not_make_a_reader_wait(store: LocalStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(IntegrityError, match="not a regular file"):
+        store.get("pipe")
+    with pytest.raises(IntegrityError):
+        store.exists("pipe")
+
+
+def test_what_is_no_blob_is_not_listed(store: LocalStore, tmp_path: Path) -> None:
+    store.put_new("a/b", b"")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "a/.tmp-1-1").write_bytes(b"half")
+    (tmp_path / "README").write_bytes(b"")
+    assert list(store.list("")) == ["a/b"]
+
+
+def test_a_directory_that_does_not_exist_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file") as caught:
+        LocalStore(tmp_path / "not mounted")
+    assert "mkdir" in caught.value.hint
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConfigError):
+        LocalStore(tmp_path / "file")
+
+
+def test_a_store_that_was_closed_is_unavailable(store: LocalStore) -> None:
+    store.put_new("a", b"x")
+    store.close()
+    store.close()
+    with pytest.raises(UnavailableError):
+        store.get("a")
+
+
+def test_a_store_renamed_under_a_running_broker_stays_the_same_store(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    store = LocalStore(tmp_path / "store")
+    store.put_new("a/b", b"x")
+    (tmp_path / "store").rename(tmp_path / "moved")
+    (tmp_path / "store").mkdir()
+    store.put_new("a/c", b"y")
+    assert names(tmp_path / "moved") == ["a/b", "a/c"]
+    assert names(tmp_path / "store") == []
+
+
+def test_a_blob_that_shrinks_while_open_is_refused(store: LocalStore, tmp_path: Path) -> None:
+    store.put_new("a", b"12345")
+    blob = store.open("a")
+    os.truncate(tmp_path / "a", 3)
+    with pytest.raises(IntegrityError, match="a ends at byte 3"):
+        blob.read_into(0, memoryview(bytearray(5)))
+    blob.close()
+
+
+def test_a_blob_closed_by_one_thread_is_not_mixed_up_with_the_next_file(store: LocalStore, tmp_path: Path) -> None:
+    store.put_new("a", b"a" * 4096)
+    store.put_new("b", b"b" * 4096)
+    wrong = []
+    for _ in range(200):
+        blob = store.open("a")
+
+        def read(blob: local_files.LocalBlob = blob) -> None:
+            buffer = bytearray(4096)
+            try:
+                while True:
+                    blob.read_into(0, memoryview(buffer))
+                    if buffer != b"a" * 4096:
+                        wrong.append(bytes(buffer[:1]))
+            except ValueError:
+                return
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        blob.close()
+        store.open("b").close()
+        thread.join()
+    assert wrong == []
+
+
+def test_stale_temporary_files_are_swept_and_young_ones_left(store: LocalStore, tmp_path: Path) -> None:
+    store.put_new("versions/ff/0.floe", b"x")
+    for name, changed in ((".tmp-1-0", 1000), (".tmp-1-1", 2000), ("0.digests", 1000)):
+        (tmp_path / "versions/ff" / name).write_bytes(b"half")
+        os.utime(tmp_path / "versions/ff" / name, (changed, changed))
+    assert store.sweep(now=DAY + 1500) == 1
+    assert names(tmp_path) == ["versions/ff/.tmp-1-1", "versions/ff/0.digests", "versions/ff/0.floe"]
+    assert store.sweep(now=2001, age=0) == 1
+    assert store.sweep(now=DAY + 9000) == 0
+
+
+def test_a_name_left_by_a_dead_process_with_our_number_is_passed_over(store: LocalStore, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f".tmp-{os.getpid()}-{number}").write_bytes(b"half")
+    store.put_new("a", b"x")
+    assert store.get("a") == b"x"
+    assert len(names(tmp_path)) == 4
+
+
+# ------------------------------------------------------------------------------------------------ faults at every step
+
+KEY = "versions/ff/0.floe"
+NEW = b"new " * 1000
+
+
+def _put_new(store: LocalStore) -> None:
+    store.put_new(KEY, NEW)
+
+
+def _put(store: LocalStore) -> None:
+    store.put(KEY, NEW)
+
+
+def _write(store: LocalStore) -> None:
+    with store.writer(KEY) as writer:
+        for _ in range(10):
+            writer.write(NEW[:400])
+
+
+OPERATIONS = {"put_new": _put_new, "writer": _write, "put": _put}
+
+
+def _break(monkeypatch: pytest.MonkeyPatch, at: int | None, fault: Fault) -> FaultyOs:
+    double = FaultyOs(at=at, fault=fault)
+    monkeypatch.setattr(store_local, "os", double)
+    monkeypatch.setattr(local_files, "os", double)
+    return double
+
+
+def test_bytes_are_durable_before_their_name_and_the_name_before_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    made = ["mkdir", "fsync", "mkdir", "fsync"]
+    known = ["mkdir", "mkdir"]
+    blob = ["open", "write", "fsync", "link", "fsync", "unlink"]
+
+    def steps(act: Callable[[], None]) -> list[str]:
+        counter = _break(monkeypatch, None, Fault.EIO)
+        act()
+        monkeypatch.undo()
+        return counter.steps
+
+    assert steps(lambda: _put_new(store)) == made + blob
+    assert steps(lambda: _put_new(store)) == known + blob, "the same bytes again: their name may not be durable yet"
+    assert steps(lambda: _put(store)) == [*known, "open", "write", "fsync", "rename", "fsync"]
+    assert steps(lambda: store.delete(KEY)) == ["unlink", "fsync"]
+    assert steps(lambda: store.delete(KEY)) == ["unlink", "fsync"], "it is gone, but perhaps not durably"
+    other = LocalStore(tmp_path)
+    assert steps(lambda: _put_new(other)) == made + blob, "who made the directories may have crashed before its fsync"
+
+
+@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_fault_at_any_step_leaves_no_part_of_a_blob_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault
+) -> None:
+    act = OPERATIONS[operation]
+    counter = _break(monkeypatch, None, fault)
+    (tmp_path / "honest").mkdir()
+    act(LocalStore(tmp_path / "honest"))
+    assert len(counter.steps) > 5
+
+    for at in range(len(counter.steps)):
+        root = tmp_path / str(at)
+        root.mkdir()
+        _break(monkeypatch, at, fault)
+        failed = False
+        try:
+            act(LocalStore(root))
+        except (UnavailableError, Dead):
+            failed = True
+        monkeypatch.undo()
+
+        after = LocalStore(root)
+        whole = after.exists(KEY)
+        assert whole or failed, "acknowledged and lost"
+        if whole:
+            assert after.get(KEY) == NEW
+        assert set(after.list("")) <= {KEY}
+        act(after)
+        assert after.get(KEY) == NEW
+
+
+@pytest.mark.parametrize("operation", ["put_new", "writer"])
+def test_a_full_disk_leaves_nothing_under_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    counter = _break(monkeypatch, None, Fault.ENOSPC)
+    (tmp_path / "honest").mkdir()
+    OPERATIONS[operation](LocalStore(tmp_path / "honest"))
+    # The last steps are: link, fsync of the directory, unlink of the temporary name. Up to the link nothing is visible.
+    for at in range(len(counter.steps) - 2):
+        root = tmp_path / str(at)
+        root.mkdir()
+        _break(monkeypatch, at, Fault.ENOSPC)
+        with pytest.raises(UnavailableError, match="no space left") as caught:
+            OPERATIONS[operation](LocalStore(root))
+        monkeypatch.undo()
+        assert "make room" in caught.value.hint
+        assert names(root) == []
+
+
+def test_a_replaced_blob_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in range(20):
+        root = tmp_path / str(at)
+        root.mkdir()
+        LocalStore(root).put("checkpoint", b"old")
+        double = _break(monkeypatch, at, Fault.KILLED)
+        with suppress(Dead):
+            LocalStore(root).put("checkpoint", b"new")
+        monkeypatch.undo()
+        assert LocalStore(root).get("checkpoint") in (b"old", b"new")
+        if len(double.steps) <= at:
+            assert LocalStore(root).get("checkpoint") == b"new"
+            return
+    pytest.fail("the loop never came to its end")
+
+
+# ---------------------------------------------------------------------------------------------------------------- URLs
+
+
+def test_a_url_names_the_store(tmp_path: Path) -> None:
+    (tmp_path / "with space").mkdir()
+    open_store(f"file://{tmp_path}/with%20space").put_new("a", b"x")
+    assert open_store(f"file:{tmp_path}/with space").get("a") == b"x"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "/srv/store",
+        "s4://bucket",
+        "file:",
+        "file:store",
+        "file://host/srv/store",
+        "file:///srv/store?x=1",
+        "file:///srv/store#x",
+        "file:///srv/%00",
+        "file://[::1/srv",
+    ],
+)
+def test_a_url_that_names_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        open_store(url)

@@ -1,0 +1,77 @@
+"""A ledger that fails when told to."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeVar
+
+from custody.adapters.ledger_errors import LedgerStoppedError
+from custody.errors import UnavailableError
+from custody.ports import Journal, JournalRow, JournalTransaction
+from tests.doubles.store import Dead, Fault
+
+__all__ = ["FaultyJournal"]
+
+_T = TypeVar("_T")
+
+
+class FaultyJournal:
+    """Any ledger, failing at operation ``at`` (from 0; None: never) as the real one would.
+
+    Operations: every read, every swap, and the end of every transaction. ``done`` counts them. An I/O error while
+    writing and a lost answer stop it for good; ``ENOSPC`` makes all later writes fail, reads go on.
+    """
+
+    def __init__(self, journal: Journal, *, at: int | None = None, fault: Fault = Fault.EIO) -> None:
+        self._journal = journal
+        self._at = at
+        self._fault = fault
+        self._stopped = False
+        self.done = 0
+
+    def _do(self, operation: Callable[[], _T], *, writes: bool = False) -> _T:
+        number, self.done = self.done, self.done + 1
+        if self._stopped and writes:
+            raise LedgerStoppedError("the ledger has stopped", outcome_unknown=False)
+        if self._at is None or number < self._at or (number > self._at and not self._goes_on(writes=writes)):
+            return operation()
+        if self._fault is Fault.KILLED:
+            raise Dead
+        if writes and self._fault is Fault.PERSISTED:
+            operation()
+        if writes and self._fault is not Fault.ENOSPC:
+            self._stopped = True
+            raise LedgerStoppedError("the ledger has stopped", outcome_unknown=self._fault is Fault.PERSISTED)
+        raise UnavailableError(f"ledger: operation {number}: {self._fault.value}")
+
+    def _goes_on(self, *, writes: bool) -> bool:
+        return self._fault is Fault.KILLED or (self._fault is Fault.ENOSPC and writes)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[JournalTransaction]:
+        with ExitStack() as stack:
+            yield stack.enter_context(self._journal.transaction())
+            self._do(stack.pop_all().close, writes=True)
+
+    def transaction(self) -> AbstractContextManager[JournalTransaction]:
+        return self._transaction()
+
+    def rows(self, start: int, limit: int) -> Sequence[JournalRow]:
+        return self._do(lambda: self._journal.rows(start, limit))
+
+    def size(self) -> int:
+        return self._do(self._journal.size)
+
+    def document(self, envelope_digest: str) -> bytes:
+        return self._do(lambda: self._journal.document(envelope_digest))
+
+    def shares(self, request: str) -> Mapping[str, bytes]:
+        return self._do(lambda: self._journal.shares(request))
+
+    def checkpoint(self) -> bytes | None:
+        return self._do(self._journal.checkpoint)
+
+    def swap_checkpoint(self, old: bytes | None, new: bytes) -> None:
+        self._do(lambda: self._journal.swap_checkpoint(old, new), writes=True)
+
+    def close(self) -> None:
+        self._journal.close()

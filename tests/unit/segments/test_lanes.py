@@ -1,0 +1,104 @@
+"""Several threads, in order at both ends; and no thread survives a failure."""
+
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+
+from custody.segments.lanes import run_lanes
+
+
+@dataclass
+class Record:
+    """What happened, in order; and where it is to go wrong."""
+
+    fails: tuple[str, int] | None = None
+    error: BaseException = field(default_factory=lambda: ValueError("planned"))
+    events: list[tuple[str, int]] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+
+
+class Lane:
+    def __init__(self, record: Record, meeting: threading.Barrier | None = None) -> None:
+        self.record = record
+        self.meeting = meeting
+
+    def take(self, i: int) -> None:
+        self.step("take", i)
+
+    def work(self, i: int) -> None:
+        if self.meeting:
+            self.meeting.wait()
+        self.step("work", i)
+
+    def give(self, i: int) -> None:
+        self.step("give", i)
+
+    def step(self, name: str, i: int) -> None:
+        self.record.threads.add(threading.get_ident())
+        if self.record.fails == (name, i):
+            raise self.record.error
+        self.record.events.append((name, i))
+
+
+def order(record: Record, name: str) -> list[int]:
+    return [i for step, i in record.events if step == name]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_segments_come_and_go_in_order(count: int, threads: int) -> None:
+    record = Record()
+    run_lanes(count, [Lane(record) for _ in range(threads)])
+    assert order(record, "take") == order(record, "give") == list(range(count))
+    assert sorted(order(record, "work")) == list(range(count))
+
+
+def test_one_lane_is_the_calling_thread() -> None:
+    record = Record()
+    run_lanes(5, [Lane(record)])
+    assert record.threads == {threading.get_ident()}
+
+
+def test_work_of_two_lanes_runs_at_once() -> None:
+    record = Record()
+    meeting = threading.Barrier(2, timeout=60)  # passes only while two are inside
+    run_lanes(10, [Lane(record, meeting), Lane(record, meeting)])
+    assert order(record, "give") == list(range(10))
+
+
+@pytest.mark.parametrize("error", [ValueError("planned"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("step", ["take", "work", "give"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_failure_anywhere_ends_all_and_is_raised(threads: int, step: str, error: BaseException) -> None:
+    record = Record(fails=(step, 7), error=error)
+    before = threading.active_count()
+    with pytest.raises(type(error)) as caught:
+        run_lanes(1000, [Lane(record) for _ in range(threads)])
+    assert caught.value is error
+    assert threading.active_count() == before
+    given = order(record, "give")
+    if isinstance(error, Exception):
+        assert given == list(range(7)), "as with one thread"
+    else:
+        assert given == list(range(len(given))), "nothing was left out"
+        assert len(given) <= 7
+    assert len(order(record, "take")) <= 7 + threads
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_of_several_failures_the_first_segments_is_raised(threads: int) -> None:
+    class Broken(Lane):
+        def work(self, i: int) -> None:
+            super().work(i)
+            if i >= 4:
+                if i == 4 and threads > 1:
+                    later.wait(60)  # its error comes last
+                later.set()
+                raise ValueError(i)
+
+    later = threading.Event()
+    record = Record()
+    with pytest.raises(ValueError, match="4"):
+        run_lanes(100, [Broken(record) for _ in range(threads)])
+    assert order(record, "give") == [0, 1, 2, 3]

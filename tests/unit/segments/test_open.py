@@ -1,0 +1,200 @@
+"""Opening a file as it was sealed."""
+
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from custody.errors import IntegrityError, UnavailableError
+from custody.segments.layout import FilePlan
+from custody.segments.open import OpenFile, SegmentChecker, SegmentDecryptor
+from tests.doubles.sealed import SEGMENT, Sealed, key, plaintext, seal
+from tests.doubles.store import MemoryBlob
+
+Rng = Callable[[int], bytes]
+
+DATA = plaintext(5 * SEGMENT + 123)
+
+
+@pytest.fixture
+def sealed(rng: Rng) -> Sealed:
+    return seal(DATA, rng)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("size", [0, 1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 5 * SEGMENT + 123])
+def test_what_was_sealed_comes_back(rng: Rng, size: int, threads: int) -> None:
+    sealed = seal(DATA[:size], rng)
+    assert sealed.read(threads=threads) == DATA[:size]
+    sink = io.BytesIO()
+    with sealed.open() as file:
+        file.copy_to(sink, threads=threads)
+    assert sink.getvalue() == DATA[:size]
+
+
+def test_segments_are_read_one_by_one_in_any_order(sealed: Sealed) -> None:
+    with sealed.open() as file:
+        for i in (5, 0, 3, 3, 1):
+            out = bytearray(b"?" * (SEGMENT + 10))
+            length = file.read_segment_into(i, memoryview(out))
+            assert out[:length] == DATA[i * SEGMENT : (i + 1) * SEGMENT]
+            assert out[length:] == b"?" * (SEGMENT + 10 - length)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(0, 0), (len(DATA), 0), (0, 1), (1, SEGMENT), (SEGMENT, SEGMENT), (10, 20), (SEGMENT - 1, 2 * SEGMENT + 2)],
+)
+def test_any_range_is_read(sealed: Sealed, offset: int, length: int, threads: int) -> None:
+    out = bytearray(length)
+    with sealed.open() as file:
+        file.read_into(offset, memoryview(out), threads=threads)
+    assert out == DATA[offset : offset + length]
+
+
+def test_a_range_reads_only_the_segments_it_touches(sealed: Sealed) -> None:
+    with sealed.open() as file:
+        sealed.blob.reads.clear()
+        file.read_into(SEGMENT + 1, memoryview(bytearray(SEGMENT)))
+        assert [offset for offset, _ in sealed.blob.reads] == [sealed.plan.locate(i).stored_offset for i in (1, 2)]
+
+
+def test_a_range_outside_the_file_is_the_callers_mistake(sealed: Sealed) -> None:
+    with sealed.open() as file:
+        for offset, length in ((-1, 1), (0, len(DATA) + 1), (len(DATA), 1)):
+            with pytest.raises(ValueError):
+                file.read_into(offset, memoryview(bytearray(length)))
+
+
+def test_progress_adds_up(sealed: Sealed) -> None:
+    steps: list[int] = []
+    with sealed.open() as file:
+        file.copy_to(io.BytesIO(), progress=steps.append)
+        assert steps == [SEGMENT] * 5 + [123]
+        steps.clear()
+        file.read_into(100, memoryview(bytearray(2 * SEGMENT)), progress=steps.append, threads=2)
+        assert steps == [SEGMENT - 100, SEGMENT, 100]
+
+
+def test_many_threads_read_one_file(sealed: Sealed) -> None:
+    wrong = []
+    with sealed.open() as file:
+
+        def read(start: int) -> None:
+            for offset in range(start, len(DATA) - 700, 997):
+                out = bytearray(700)
+                file.read_into(offset, memoryview(out))
+                if out != DATA[offset : offset + 700]:
+                    wrong.append(offset)
+
+        threads = [threading.Thread(target=read, args=(start,)) for start in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_a_sink_that_is_full_is_unavailable(sealed: Sealed) -> None:
+    full = Path("/dev/full")
+    refusal = pytest.raises(UnavailableError, match=r"weights/0\.bin: cannot be written: no space left")
+    with sealed.open() as file, full.open("wb", buffering=0) as sink, refusal:
+        file.copy_to(sink)
+
+
+def test_a_store_that_stops_answering_mid_file_says_so_and_leaves_zeros(sealed: Sealed) -> None:
+    class Stops(MemoryBlob):
+        def read_into(self, offset: int, buffer: memoryview, /) -> None:
+            if offset > 3 * SEGMENT:
+                raise UnavailableError("store: no answer")
+            super().read_into(offset, buffer)
+
+    checker = SegmentChecker(sealed.plan, sealed.digest_key, bytes(sealed.digests), sealed.content.digests)
+    with OpenFile(SegmentDecryptor(sealed.plan, sealed.file_key, Stops(sealed.ciphertext)), checker) as file:
+        out = bytearray(b"?" * len(DATA))
+        with pytest.raises(UnavailableError, match="no answer"):
+            file.read_into(0, memoryview(out), threads=2)
+        assert out == bytes(len(DATA))
+
+
+def test_a_closed_file_reads_nothing(sealed: Sealed) -> None:
+    file = sealed.open()
+    file.close()
+    file.close()
+    out = bytearray(b"?" * SEGMENT)
+    with pytest.raises(ValueError):
+        file.read_into(0, memoryview(out))
+    with pytest.raises(ValueError):
+        file.copy_to(io.BytesIO())
+
+
+def test_closing_while_another_thread_copies_never_writes_wiped_bytes(rng: Rng) -> None:
+    sealed = seal(DATA * 20, rng)
+    file = sealed.open()
+
+    class Closing(io.BytesIO):
+        def write(self, data: "memoryview | bytes", /) -> int:  # type: ignore[override]
+            if self.tell() > SEGMENT:
+                file.close()
+            return super().write(data)
+
+    sink = Closing()
+    with pytest.raises(ValueError, match="wiped"):
+        file.copy_to(sink, threads=2)
+    assert (DATA * 20).startswith(sink.getvalue())
+
+
+def test_both_sides_are_of_one_file(sealed: Sealed) -> None:
+    other = FilePlan(sealed.plan.vid, 1, sealed.plan.size, SEGMENT, "weights/0.bin")
+    checker = SegmentChecker(other, sealed.digest_key, bytes(sealed.digests), sealed.content.digests)
+    with (
+        SegmentDecryptor(sealed.plan, sealed.file_key, MemoryBlob(sealed.ciphertext)) as decryptor,
+        pytest.raises(ValueError),
+    ):
+        OpenFile(decryptor, checker)
+
+
+# --------------------------------------------------------------------------- the two sides apart, as in stream mode
+
+
+def test_the_broker_decrypts_and_the_job_checks(sealed: Sealed) -> None:
+    checker = SegmentChecker(sealed.plan, sealed.digest_key, bytes(sealed.digests), sealed.content.digests)
+    with SegmentDecryptor(sealed.plan, sealed.file_key, MemoryBlob(sealed.ciphertext)) as broker:
+        for i in range(sealed.plan.count):
+            out = bytearray(SEGMENT)
+            received = memoryview(out)[: broker.decrypt_segment_into(i, memoryview(out))]
+            checker.check(i, received)
+            assert received == DATA[i * SEGMENT : (i + 1) * SEGMENT]
+
+
+@pytest.mark.parametrize("i", [-1, 6, 1 << 40])
+def test_a_segment_that_the_file_does_not_have_is_refused_and_wiped(sealed: Sealed, i: int) -> None:
+    checker = SegmentChecker(sealed.plan, sealed.digest_key, bytes(sealed.digests), sealed.content.digests)
+    received = bytearray(DATA[:SEGMENT])
+    with pytest.raises(IntegrityError, match=f"weights/0.bin: segment {i}"):
+        checker.check(i, memoryview(received))
+    assert received == bytes(SEGMENT)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_segment_of_another_length_is_refused_and_wiped(sealed: Sealed, change: int) -> None:
+    checker = SegmentChecker(sealed.plan, sealed.digest_key, bytes(sealed.digests), sealed.content.digests)
+    received = bytearray(DATA[: SEGMENT + change])
+    with pytest.raises(IntegrityError, match="segment 0"):
+        checker.check(0, memoryview(received))
+    assert received == bytes(len(received))
+
+
+def test_a_buffer_that_cannot_be_wiped_is_the_callers_mistake(sealed: Sealed) -> None:
+    checker = SegmentChecker(sealed.plan, sealed.digest_key, bytes(sealed.digests), sealed.content.digests)
+    with pytest.raises(ValueError, match="wiped"):
+        checker.check(0, memoryview(DATA[:SEGMENT]))
+
+
+def test_a_wrong_digest_key_passes_nothing(sealed: Sealed) -> None:
+    checker = SegmentChecker(sealed.plan, key("another"), bytes(sealed.digests), sealed.content.digests)
+    with pytest.raises(IntegrityError, match="segment 0"):
+        checker.check(0, memoryview(bytearray(DATA[:SEGMENT])))
