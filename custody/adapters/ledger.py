@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Integer, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,6 +36,15 @@ MIN_ROW_KEY: Final = 32  # bytes
 _MAX_ENTRY: Final = 65_535  # bytes, as a bundle of c2sp.org/tlog-tiles holds it
 
 _INDEX_END: Final = 1 << 63
+
+# Built once: every receipt asks this.
+_ROWS: Final = (
+    select(ENTRIES.c.idx, ENTRIES.c.entry, ENTRIES.c.mac)
+    .where(ENTRIES.c.idx >= bindparam("start"))
+    .order_by(ENTRIES.c.idx)
+    .limit(bindparam("limit", type_=Integer))
+)
+_NEWEST: Final = select(func.max(ENTRIES.c.idx))
 
 Mac = Callable[[int, bytes], bytes]
 
@@ -99,9 +108,8 @@ class SqlJournal:
         """See ``Journal.rows``. ``ValueError`` for numbers that no row can have."""
         if not 0 <= start < _INDEX_END or limit < 0:
             raise ValueError("rows are counted from zero to 2^63-1")
-        statement = select(ENTRIES.c.idx, ENTRIES.c.entry, ENTRIES.c.mac).where(ENTRIES.c.idx >= start)
         with self._read() as connection:
-            found = connection.execute(statement.order_by(ENTRIES.c.idx).limit(limit)).all()
+            found = connection.execute(_ROWS, {"start": start, "limit": limit}).all()
         return [self._row(expected, *row) for expected, row in enumerate(found, start=start)]
 
     def size(self) -> int:
@@ -272,7 +280,7 @@ class _Transaction:
 
 
 def _size(connection: Connection) -> int:
-    newest = connection.scalar(select(func.max(ENTRIES.c.idx)))
+    newest = connection.scalar(_NEWEST)
     return 0 if newest is None else int(newest) + 1
 
 

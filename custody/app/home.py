@@ -25,9 +25,10 @@ from custody.adapters import small_files
 from custody.documents.codec import Record, decode, encode
 from custody.documents.dsse import MAX_ENVELOPE
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
+from custody.rules.trust import Seen
 from custody.values import U64, Deployment, Digest, PersonId
 
-__all__ = ["BrokerSettings", "Home", "Profile", "Seen", "TlsSettings"]
+__all__ = ["BrokerSettings", "Home", "Profile", "TlsSettings"]
 
 _MAX_PROFILE: Final = 1 << 16
 _MAX_SEEN: Final = 4096
@@ -66,21 +67,21 @@ class Profile(_Table, frozen=True, kw_only=True):
     tls: TlsSettings | None = None
 
 
-class Seen(Record, frozen=True, kw_only=True):
-    """The newest trust root and the largest tree this home has seen. ``root`` is null before the first root."""
+class _Memory(Record, frozen=True, kw_only=True):
+    """seen.json. ``root`` is the digest of the newest root, null before the first."""
 
-    epoch: U64 = U64(0)  # noqa: RUF009 - immutable
-    root: Digest | None = None
-    tree_size: U64 = U64(0)  # noqa: RUF009 - immutable
+    epoch: U64
+    root: Digest | None
+    tree_size: U64
 
 
 class Home:
     """A directory of mode 0700, made when something is first written."""
 
     def __init__(self, path: Path) -> None:
-        self.path: Final = path.expanduser().absolute()
+        self.path = path.expanduser().absolute()
         self.profile_path: Final = self.path / "custody.toml"
-        self._seen_path: Final = self.path / "seen.json"
+        self._memory_path: Final = self.path / "seen.json"
         self._roots: Final = self.path / "roots"
 
     def resolve(self, setting: str) -> Path:
@@ -142,44 +143,52 @@ class Home:
         small_files.replace(self.profile_path, f"genesis = {json.dumps(genesis)}\n".encode() + text, 0o600)
 
     def seen(self) -> Seen:
-        """Return what this home has seen; zeros where nothing was. ``IntegrityError`` where the file is damaged."""
+        """Return the highest epoch and the largest tree seen here; zeros where nothing was."""
+        memory = self._memory()
+        return Seen(int(memory.epoch), int(memory.tree_size))
+
+    def saw_root(self, epoch: int, root: str) -> None:
+        """Remember the newest root of a verified chain, digest ``root``. ``IntegrityError`` where a newer one, or
+        another one of its epoch, was seen.
+        """
+        before = self.seen().epoch
+        if epoch < before:
+            raise IntegrityError(
+                f"rollback: a trust root of epoch {epoch}, but epoch {before} was seen here",
+                hint="get the newest trust roots; if they are gone, somebody hides them",
+            )
+        self.remember(Seen(epoch, 0), root)
+
+    def remember(self, seen: Seen, root: str) -> None:
+        """Keep the highest epoch with the digest of its root, and the largest tree; never goes back.
+
+        Two commands at once do not make each other forget. ``IntegrityError`` where another root of the same epoch was
+        seen: the history of trust is forked.
+        """
+        with self._locked():
+            memory = self._memory()
+            if seen.epoch == memory.epoch and memory.root not in (None, root):
+                raise IntegrityError(
+                    f"two trust roots of epoch {seen.epoch}: {root[:16]}… and {str(memory.root)[:16]}…, seen earlier",
+                    hint="the history of trust is forked: stop, and compare digests with the other custodians",
+                )
+            newest = (seen.epoch, root) if seen.epoch >= memory.epoch else (int(memory.epoch), memory.root)
+            size = max(seen.size, int(memory.tree_size))
+            new = _Memory(epoch=U64(newest[0]), root=newest[1], tree_size=U64(size))
+            if new != memory:
+                small_files.replace(self._memory_path, encode(new) + b"\n", 0o600)
+
+    def _memory(self) -> _Memory:
         try:
-            data = small_files.read(self._seen_path, _MAX_SEEN)
+            data = small_files.read(self._memory_path, _MAX_SEEN)
         except NotFoundError:
-            return Seen()
+            return _Memory(epoch=U64(0), root=None, tree_size=U64(0))
         try:
-            return decode(data.removesuffix(b"\n"), Seen, str(self._seen_path))
+            return decode(data.removesuffix(b"\n"), _Memory, str(self._memory_path))
         except FormatError as error:
             raise IntegrityError(
                 f"{error.message}; it guards against rollback", hint="restore it, or start again with a new --home"
             ) from None
-
-    def saw_root(self, epoch: int, root: str) -> None:
-        """Remember a verified root. ``IntegrityError`` where a newer one, or another one of its epoch, was seen."""
-        with self._locked():
-            seen = self.seen()
-            if epoch < seen.epoch:
-                raise IntegrityError(
-                    f"rollback: a trust root of epoch {epoch}, but epoch {seen.epoch} was seen here",
-                    hint="get the newest trust roots; if they are gone, somebody hides them",
-                )
-            if epoch == seen.epoch and seen.root not in (None, root):
-                raise IntegrityError(
-                    f"two trust roots of epoch {epoch}: {root[:16]}… and {str(seen.root)[:16]}…, which was seen here",
-                    hint="the history of trust is forked: stop, and compare digests with the other custodians",
-                )
-            self._write_seen(Seen(epoch=U64(epoch), root=root, tree_size=seen.tree_size))
-
-    def saw_tree(self, size: int) -> None:
-        """Remember the size of a verified checkpoint. ``IntegrityError`` where a larger one was seen."""
-        with self._locked():
-            seen = self.seen()
-            if size < seen.tree_size:
-                raise IntegrityError(
-                    f"rollback: a log of {size} entries, but {seen.tree_size} were seen here",
-                    hint="the broker or somebody between shows an old log",
-                )
-            self._write_seen(Seen(epoch=seen.epoch, root=seen.root, tree_size=U64(size)))
 
     def keep_root(self, epoch: int, envelope: bytes) -> None:
         """Keep a verified root, so that commands find it without being told where."""
@@ -197,9 +206,6 @@ class Home:
 
     def _make(self) -> None:
         small_files.make_directory(self.path, 0o700)
-
-    def _write_seen(self, seen: Seen) -> None:
-        small_files.replace(self._seen_path, encode(seen) + b"\n", 0o600)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -20,9 +20,8 @@ from typing import Final, Self
 from custody.adapters.small_files import explain, explained
 from custody.app.versions import Found
 from custody.crypto import hpke, schedule, sharing
-from custody.crypto.keyfile import KeyFile
+from custody.crypto.rebuild import Target, rebuild
 from custody.crypto.secret import SecretBytes
-from custody.custodian.keys import DeviceSigner
 from custody.documents.manifest import Wrap
 from custody.documents.sharing import Slot
 from custody.errors import ConflictError, DeniedError, IntegrityError, NotFoundError, UnavailableError
@@ -37,11 +36,10 @@ _SHARE_SIZE: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A slot of the sharing that somebody here can open: by which key file, and the wrap for its device."""
+    """A slot of the sharing that somebody here can open, with the device that ``wrap`` names."""
 
     slot: Slot
     person: str
-    key_file: KeyFile
     wrap: Wrap
 
 
@@ -54,21 +52,21 @@ class RecoveredFile:
     sha256: str
 
 
-def hold(found: Found, key_files: Sequence[KeyFile]) -> list[Held]:
-    """Match key files to slots, one for each slot. ``DeniedError`` naming who is missing when they make no quorum.
+def hold(found: Found, key_ids: Sequence[str]) -> list[Held]:
+    """Match devices, by key id, to slots, one for each slot. ``DeniedError`` naming who is missing for a quorum.
 
-    No passphrase is needed for this: public keys say whose file it is, and opening the wrap proves it.
+    No passphrase is needed for this: a key file says whose it is, and opening the wrap proves it.
     """
     wraps = {wrap.device: wrap for wrap in found.manifest.wraps}
     slots = found.sharing.slots()
     held: dict[Slot, Held] = {}
     strangers = 0
-    for key_file in key_files:
-        wrap = wraps.get(key_file.key_id.hex())
+    for key_id in key_ids:
+        wrap = wraps.get(key_id)
         if wrap is None or wrap.slot not in slots:
             strangers += 1
             continue
-        held.setdefault(wrap.slot, Held(wrap.slot, slots[wrap.slot].person, key_file, wrap))
+        held.setdefault(wrap.slot, Held(wrap.slot, slots[wrap.slot].person, wrap))
     missing = []
     for g, group in enumerate(found.sharing.groups):
         here = {item.person for item in held.values() if item.slot.group == g}
@@ -85,7 +83,7 @@ def hold(found: Found, key_files: Sequence[KeyFile]) -> list[Held]:
     return [held[slot] for slot in sorted(held)]
 
 
-def open_share(found: Found, held: Held, signer: DeviceSigner) -> sharing.Share:
+def open_share(found: Found, held: Held, xwing_seed: SecretBytes) -> sharing.Share:
     """Unwrap the share of one slot and check its commitment. ``IntegrityError`` names the custodian.
 
     The caller closes ``value``.
@@ -96,7 +94,7 @@ def open_share(found: Found, held: Held, signer: DeviceSigner) -> sharing.Share:
     )
     share = SecretBytes(_SHARE_SIZE)
     try:
-        hpke.open_into(signer.xwing_seed, info, held.wrap.wrapped, share)
+        hpke.open_into(xwing_seed, info, held.wrap.wrapped, share)
         commitment = sharing.share_commitment(found.vid, slot.group, slot.index, share.view).hex()
     except IntegrityError as error:
         share.close()
@@ -109,23 +107,19 @@ def open_share(found: Found, held: Held, signer: DeviceSigner) -> sharing.Share:
 
 def rebuild_key(found: Found, shares: Sequence[sharing.Share]) -> SecretBytes:
     """Rebuild K from the shares, which are wiped. Every commitment is checked, then ``key_commit``."""
-    groups = [sharing.Group(group.threshold, len(group.slots)) for group in found.sharing.groups]
-    commitments = {
-        (slot.group, slot.index): bytes.fromhex(holder.commitment) for slot, holder in found.sharing.slots().items()
-    }
+    target = Target(
+        found.content.deployment,
+        found.content.version,
+        found.vid,
+        bytes.fromhex(found.content.key_commit),
+        tuple(sharing.Group(group.threshold, len(group.slots)) for group in found.sharing.groups),
+        {(slot.group, slot.index): bytes.fromhex(item.commitment) for slot, item in found.sharing.slots().items()},
+    )
     try:
-        sharing.check_shares(found.vid, shares, groups, commitments)
-        with sharing.recover(shares, groups) as s:
-            key = schedule.version_key(s, found.vid, found.content.deployment, found.content.version)
+        return rebuild(target, shares)
     finally:
         for share in shares:
             share.value.close()
-    try:
-        schedule.check_commit(key, bytes.fromhex(found.content.key_commit))
-    except BaseException:
-        key.close()
-        raise
-    return key
 
 
 def choose_files(found: Found, paths: Sequence[str]) -> list[int]:

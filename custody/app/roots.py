@@ -93,9 +93,10 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found = [path / "root.json", *path.glob("root-*.json")]
-            files += [item for item in found if item.is_file()]
-            if not files:
+            found = [path / "root.json", *path.glob("root-*.json"), *path.glob("roots/*.json")]
+            found = [item for item in found if item.is_file()]
+            files += found
+            if not found:
                 raise NotFoundError(f"{path}: there is no root.json in it")
         else:
             files.append(path)

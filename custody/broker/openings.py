@@ -3,9 +3,6 @@
 Done when the first session asks, so that keys live no longer than somebody uses them.
 """
 
-import threading
-from collections import defaultdict
-
 from custody.broker.context import Context
 from custody.broker.opener import BadShareError, FileKeys
 from custody.broker.opener_child import Job, JobShare
@@ -19,30 +16,14 @@ from custody.rules.opening import check_window, releasers
 from custody.rules.quorum import met
 from custody.rules.state import RequestState, State
 
-__all__ = ["Openings", "ensure_open"]
-
-
-class Openings:
-    """One lock per lease: when a fleet arrives at once, one of them opens and the others wait for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
-
-    def lock(self, lease: str) -> threading.Lock:
-        """Return the lock of a lease."""
-        with self._lock:
-            return self._locks[lease]
-
-
-_OPENINGS = Openings()
+__all__ = ["ensure_open"]
 
 
 def ensure_open(context: Context, lease: str) -> None:
     """Open a lease unless it is open. Raises ``DeniedError`` when it may not be (yet), ``IntegrityError`` naming the
     custodian whose share was bad, ``UnavailableError`` when the log cannot witness the intent.
     """
-    with _OPENINGS.lock(lease):
+    with context.vault.opening(lease):
         if context.vault.has_lease(lease):
             return
         job, intent, parent, slots = _begin(context, lease)

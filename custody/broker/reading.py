@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from custody.broker.closing import close_overdue, end_session
 from custody.broker.context import Context, Peer
 from custody.broker.openings import ensure_open
 from custody.broker.sessions import Session
 from custody.crypto.sodium import wipe
 from custody.documents.dsse import Envelope
 from custody.documents.session import OpenSession
-from custody.entries.entry import served_of
 from custody.entries.receipt import Receipt
 from custody.errors import CustodyError, DeniedError, FormatError
 from custody.rules.facts import find_lease
@@ -19,7 +19,7 @@ from custody.rules.signers import verify_actor
 from custody.segments.layout import FilePlan
 from custody.segments.open import SegmentDecryptor
 
-__all__ = ["Opened", "close_session", "end_session", "open_session", "plan_of", "read_digests", "read_segment"]
+__all__ = ["Opened", "close_session", "open_session", "plan_of", "read_digests", "read_segment"]
 
 _PIECE: Final = 1 << 20
 
@@ -162,29 +162,5 @@ def close_session(context: Context, peer: Peer, digest: str) -> Receipt:
     """End a session for its job and return the receipt of the outcome."""
     session = context.sessions.get(digest, peer.identity)
     index = end_session(context, session, "ok", None)
+    close_overdue(context, session.request)  # the last session of a lease takes its keys with it
     return context.ledger.receipt(index, context.receipt_timeout)
-
-
-def end_session(context: Context, session: Session, outcome: str, reason: str | None) -> int:
-    """End a session: nothing more is served, its keys are wiped, what it was served is logged. Returns the index."""
-    served = session.end()
-    ledger = context.ledger
-    with ledger.reading() as state:
-        found = state.requests[session.request]
-        live = found.sessions[session.digest].served is None
-        index = (
-            ledger.append(
-                "session-outcome",
-                request=session.request,
-                terms=session.lease,
-                session=session.digest,
-                outcome=outcome,
-                reason=reason,
-                served=served_of({file: count for file, count in served.items() if count}, session.ranges),
-                parent=session.entry,
-            )
-            if live
-            else ledger.entries_of(session.request)[-1]
-        )
-    context.sessions.remove(session.digest)
-    return index

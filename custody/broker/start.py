@@ -10,10 +10,10 @@
 from collections.abc import Sequence
 from functools import partial
 
+from custody.broker.closing import close_overdue, end_session
 from custody.broker.context import Context
-from custody.broker.reading import end_session
 from custody.broker.requests import make_release_key
-from custody.broker.stops import close_overdue, honour_tombstones
+from custody.broker.stops import honour_tombstones
 from custody.broker.trust import adopt_root
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root

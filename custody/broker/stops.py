@@ -8,18 +8,18 @@ receipt the stop is effective here but NOT CONFIRMED, and tools send it again.
 import os
 from pathlib import Path
 
+from custody.broker.closing import close_overdue, wipe
 from custody.broker.context import Context
-from custody.broker.reading import end_session
 from custody.documents.dsse import Envelope
 from custody.documents.stop import Stop
 from custody.entries.receipt import Receipt
-from custody.errors import ConflictError, CustodyError, FormatError, UnavailableError
+from custody.errors import ConflictError, FormatError, UnavailableError
 from custody.rules.facts import find_lease, find_request
 from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State
-from custody.rules.stopping import may_stop, overdue
+from custody.rules.stopping import may_stop
 
-__all__ = ["close_overdue", "honour_tombstones", "stop"]
+__all__ = ["honour_tombstones", "stop"]
 
 _REASON = {"withdraw": "withdrawn", "return": "returned", "revoke": "revoked"}
 
@@ -45,7 +45,7 @@ def stop(context: Context, envelope: Envelope) -> Receipt:
     try:
         tombstone = _bury(context.stops, envelope)
     finally:
-        _wipe(context, request, lease)  # even when the disk is full: stopping never waits
+        wipe(context, request, lease)  # even when the disk is full: stopping never waits
     index = _log(context, envelope, document)
     close_overdue(context, request)
     tombstone.unlink(missing_ok=True)
@@ -67,23 +67,6 @@ def honour_tombstones(context: Context) -> None:
         path.unlink()
 
 
-def close_overdue(context: Context, only: str | None = None) -> int:
-    """Close every request that is over now (or just ``only``), end its sessions, wipe its keys; return how many."""
-    ledger = context.ledger
-    with ledger.reading() as state:
-        wanted = [state.requests[only]] if only else list(state.requests.values())
-        due = [(found.digest, found.granted) for found in wanted if overdue(state, found, ledger.clock())]
-    for request, lease in due:
-        _wipe(context, request, lease)
-        with ledger.reading() as state:
-            found = state.requests[request]
-            reason = overdue(state, found, ledger.clock())
-            if reason:
-                ledger.append("close", request=request, terms=found.granted or None, reason=reason, parent=found.entry)
-        ledger.forget_shares(request)
-    return len(due)
-
-
 def _log(context: Context, envelope: Envelope, document: Stop) -> int:
     ledger = context.ledger
     with ledger.reading() as state:
@@ -97,23 +80,6 @@ def _log(context: Context, envelope: Envelope, document: Stop) -> int:
             terms=None if document.action == "withdraw" else document.target,
             parent=found.entry,
         )
-
-
-def _wipe(context: Context, request: str, lease: str) -> None:
-    """Keys first; then what was served is logged as far as that is possible now."""
-    context.vault.drop_seed(request)
-    if not lease:
-        return
-    sessions = context.sessions.of_lease(lease)
-    for session in sessions:
-        session.end()
-    context.vault.drop_lease(lease)
-    for session in sessions:
-        try:
-            end_session(context, session, "aborted", "stopped")
-        except CustodyError:
-            # The log is down. The session is over all the same; without an outcome it counts its whole ceiling.
-            context.sessions.remove(session.digest)
 
 
 def _bury(folder: Path, envelope: Envelope) -> Path:

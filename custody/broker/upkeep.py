@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from custody.broker.closing import close_overdue
 from custody.broker.context import Context
 from custody.broker.grants import try_grant
-from custody.broker.stops import close_overdue
 from custody.errors import CustodyError
 from custody.values import U64
 

@@ -4,7 +4,8 @@ Everything here is ``SecretBytes``, in memory only, and gone with the process.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from custody.broker.opener import FileKeys
 from custody.crypto.secret import SecretBytes
@@ -20,6 +21,7 @@ class Vault:
         self._lock = threading.Lock()
         self._seeds: dict[str, SecretBytes] = {}
         self._leases: dict[str, dict[int, FileKeys]] = {}
+        self._openings: dict[str, tuple[threading.Lock, int]] = {}
         self._watchers: list[Callable[[str], None]] = []
 
     def put_seed(self, request: str, seed: SecretBytes) -> None:
@@ -50,6 +52,23 @@ class Vault:
         """Keep the keys of an open lease."""
         with self._lock:
             self._leases[lease] = dict(keys)
+
+    @contextmanager
+    def opening(self, lease: str) -> Iterator[None]:
+        """Let one caller at a time open a lease: when a fleet arrives at once, one opens and the others wait for it."""
+        with self._lock:
+            lock, waiting = self._openings.get(lease, (threading.Lock(), 0))
+            self._openings[lease] = (lock, waiting + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, waiting = self._openings[lease]
+                if waiting == 1:
+                    del self._openings[lease]
+                else:
+                    self._openings[lease] = (lock, waiting - 1)
 
     def has_lease(self, lease: str) -> bool:
         """Tell whether the lease's keys are here."""

@@ -63,11 +63,14 @@ def init(ctx: click.Context, directory: Path, trust_domain: str) -> None:
     type=click.FloatRange(0, MAX_HOURS, min_open=True),
     default=1.0,
     show_default=True,
+    metavar="HOURS",
     help=f"Life of the certificate, at most {MAX_HOURS}.",
 )
 @click.option("--dns", multiple=True, metavar="NAME", help="DNS name or IP address of a server; may be repeated.")
 @click.pass_context
-def issue(ctx: click.Context, identity: str, authority: Path, out: Path, hours: float, dns: tuple[str, ...]) -> None:
+def issue(  # noqa: PLR0917 - click passes them by name
+    ctx: click.Context, identity: str, authority: Path, out: Path, hours: float, dns: tuple[str, ...]
+) -> None:
     """Issue a certificate (X.509-SVID) with a fresh key.
 
     Files that exist in the output directory are replaced whole, so a running process can load them again: issue a new
@@ -75,7 +78,7 @@ def issue(ctx: click.Context, identity: str, authority: Path, out: Path, hours: 
 
     Examples:
       custody ca issue spiffe://example.org/job/training --ca prod/ca --out job
-      custody ca issue spiffe://example.org/broker/broker-1 --ca prod/ca --out broker --hours 24 --dns broker.example.org
+      custody ca issue spiffe://example.org/broker/broker-1 --ca prod/ca --out tls --hours 24 --dns localhost
     """
     output = place(ctx).out
     issued = load_authority(authority).issue(identity, out, hours=hours, dns=dns, now=clock())

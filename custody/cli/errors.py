@@ -107,7 +107,7 @@ def _missing(error: ModuleNotFoundError) -> int:
     }
     extra = extras.get((error.name or "").partition(".")[0])
     if extra is None:
-        return _unexpected(error)
+        return _say(ConfigError(f"{error.name} is not installed", hint="install custody with all it depends on"))
     return _say(ConfigError(f"{error.name} is not installed", hint=f"install custody[{extra}]"))
 
 

@@ -1,8 +1,8 @@
 """Where a command's settings come from: its options first, then ``custody.toml`` in its home."""
 
 import time
-from pathlib import Path
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -10,7 +10,9 @@ import click
 from custody.app.home import Home
 from custody.cli.prompts import Prompter
 from custody.cli.registry import place
-from custody.errors import ConfigError
+from custody.crypto.keyfile import KeyFile
+from custody.custodian.keys import DeviceSigner
+from custody.errors import ConfigError, DeniedError
 
 __all__ = [
     "clock",
@@ -25,6 +27,7 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _DEFAULT: Final = "~/.config/custody"
+
 
 def roots_option(function: _F) -> _F:
     """Add --root, given as ``roots``."""
@@ -52,7 +55,7 @@ def passphrase_option(function: _F) -> _F:
     """Add --passphrase-fd."""
     return click.option(
         "--passphrase-fd",
-        type=click.IntRange(0, 1023),
+        type=int,
         metavar="N",
         help="Read passphrases from file descriptor N, one a line, instead of asking at the terminal.",
     )(function)
@@ -93,3 +96,18 @@ def store_url(option: str | None, home: Home) -> str:
     if path != url and not path.startswith("/"):
         return f"file:{base / Path(path).expanduser()}"
     return url
+
+
+def unlock(asker: Prompter, path: Path, key_file: KeyFile) -> DeviceSigner:
+    """Ask for the passphrase of a key file and unlock it; at a terminal three times. The caller closes the signer.
+
+    ``DeniedError`` names the file.
+    """
+    for attempt in range(1, asker.attempts + 1):
+        try:
+            with asker.passphrase(str(path)) as passphrase:
+                return DeviceSigner(key_file.unlock(passphrase))
+        except DeniedError as error:
+            if attempt == asker.attempts:
+                raise DeniedError(f"{path}: {error.message}", hint=error.hint) from error
+    raise AssertionError

@@ -27,6 +27,8 @@ class Prompter:
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor: Final = descriptor
+        self.attempts: Final = 3 if descriptor is None else 1
+        """How often a wrong passphrase may be corrected."""
 
     def passphrase(self, what: str) -> SecretBytes:
         """Return the passphrase of ``what``. The caller closes it. ``ConfigError`` where nobody can be asked."""

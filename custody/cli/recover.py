@@ -10,10 +10,10 @@ from custody.app.arguments import checked
 from custody.app.recovery import check_free, choose_files, hold, open_share, rebuild_key, write_files
 from custody.app.roots import load_roots
 from custody.app.versions import find_version
-from custody.cli.profile import genesis_option, home_of, passphrase_option, prompter, roots_option, store_url
+from custody.cli.profile import genesis_option, home_of, passphrase_option, prompter, roots_option, store_url, unlock
 from custody.cli.registry import command, place
 from custody.crypto.sharing import Share
-from custody.custodian.keys import DeviceSigner, load_key
+from custody.custodian.keys import load_key
 from custody.documents.actor import actor_name
 from custody.documents.show import size_text
 from custody.errors import ConfigError
@@ -69,7 +69,7 @@ def recover_command(  # noqa: PLR0917 - click passes them by name
     one a line, in the order of --key.
 
     Examples:
-      custody recover frontier/llm@2026-11 --out ./llm --store file:/srv/store --root prod/keys --key alice.key --key bob.key
+      custody recover frontier/llm@2026-11 --out ./llm --store file:/srv/store --key alice.key --key bob.key
       custody recover small@1 --out ./small --key alice.key --key bob.key --file config.json
     """
     output, home, asker = place(ctx).out, home_of(ctx), prompter(passphrase_fd)
@@ -83,7 +83,7 @@ def recover_command(  # noqa: PLR0917 - click passes them by name
     opened = open_store(store_url(store, home))
     found = find_version(opened, version, trusted.roots, content)
     chosen = choose_files(found, only)
-    held = hold(found, files)
+    held = hold(found, [key_file.key_id.hex() for key_file in files])
     size = sum(int(found.content.files[index].size) for index in chosen)
     check_free(out, size)
     output.show(
@@ -101,14 +101,12 @@ def recover_command(  # noqa: PLR0917 - click passes them by name
     output.warn("freshness unverified: no log was asked whether this version or this trust root is still in force")
     shares: list[Share] = []
     try:
-        # Every passphrase is used up in the order given, so that lines of a descriptor meet their files.
         for path, key_file in zip(keys, files, strict=True):
-            mine = next((item for item in held if item.key_file is key_file), None)
-            with asker.passphrase(str(path)) as passphrase:
-                if mine is None:
-                    continue
-                with DeviceSigner(key_file.unlock(passphrase)) as signer:
-                    shares.append(open_share(found, mine, signer))
+            mine = next((item for item in held if item.wrap.device == key_file.key_id.hex()), None)
+            # A key file that holds no share is unlocked too: the lines of a descriptor are in the order of --key.
+            with unlock(asker, path, key_file) as signer:
+                if mine is not None:
+                    shares.append(open_share(found, mine, signer.xwing_seed))
         key = rebuild_key(found, shares)
     finally:
         for share in shares:

@@ -1,10 +1,11 @@
 """Which commands there are, and where: each group is one file, imported when it is used.
 
-To add a command, write ``custody/cli/<file>.py`` with a command or group made by ``command`` or ``group`` below, and add
-a line to ``COMMANDS``. ``custody --help`` reads this table only, so it starts in no time and needs no extra.
+To add a command, write ``custody/cli/<file>.py`` with a command or group made by ``command`` or ``group`` below, and
+add a line to ``COMMANDS``. ``custody --help`` reads this table only, so it starts in no time and needs no extra.
 """
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +36,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "custodian": Entry("Set up", "custodian", "custodian", "Make and export a custodian's key."),
     "root": Entry("Set up", "root", "root", "Write, sign, show and verify trust roots."),
     "seal": Entry("Versions", "seal", "seal_command", "Encrypt a model version and split its key among custodians."),
-    "recover": Entry("Versions", "recover", "recover_command", "Break glass: open a version with a quorum of key files."),
+    "recover": Entry(
+        "Versions", "recover", "recover_command", "Break glass: open a version with a quorum of key files."
+    ),
     "broker": Entry("Servers", "broker", "broker", "Configure and run a broker."),
     "witness": Entry("Servers", "witness", "witness", "Run a witness."),
 }
@@ -89,6 +92,12 @@ class Group(click.Group):
         """Write the docstring."""
         del ctx
         _help_text(self, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the first sentence of each, whole."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, item.get_short_help_str(300)) for name, item in found if item is not None])
 
 
 def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -178,7 +187,7 @@ def _set_output(ctx: click.Context, parameter: click.Parameter, value: str | Non
 
 def _help_text(self: click.Command, formatter: click.HelpFormatter) -> None:
     """Write the docstring: paragraphs wrapped, indented lines as they are."""
-    for paragraph in (self.help or "").split("\n\n"):
+    for paragraph in inspect.cleandoc(self.help or "").split("\n\n"):
         formatter.write_paragraph()
         lines = paragraph.splitlines()
         words = " ".join(line.strip() for line in lines if not line.startswith("  "))

@@ -10,9 +10,9 @@ from custody.app.ceremony import Signing, add_signature, build_root, combine, re
 from custody.app.home import Home
 from custody.app.roots import load_roots, read_envelope, read_roots
 from custody.cli.output import Output
-from custody.cli.profile import clock, genesis_option, home_of, passphrase_option, prompter
+from custody.cli.profile import clock, genesis_option, home_of, passphrase_option, prompter, unlock
 from custody.cli.registry import group, place
-from custody.custodian.keys import DeviceSigner, load_key, owner_of
+from custody.custodian.keys import load_key, owner_of
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
 from custody.documents.show import changes, fingerprint, rows
@@ -65,8 +65,7 @@ def create(ctx: click.Context, directory: Path | None, ceremony: Path | None, pr
     made = build_root(ceremony, before, clock())
     small_files.create(out, made.encode() + b"\n")
     _show(output, made, before)
-    output.line(f"draft   {out}")
-    output.line(f"digest  {fingerprint(made.digest)}")
+    output.fields([("draft", str(out)), ("digest", fingerprint(made.digest))])
     _state(output, signing_state(made, None, before))
     output.result({"digest": made.digest, "draft": str(out), "epoch": int(made.epoch)})
 
@@ -112,7 +111,7 @@ def sign(  # noqa: PLR0917 - click passes them by name
         output.warn("the root before it was not given, so it is not shown what changes: use --previous")
     output.note(f"digest  {fingerprint(document.digest)}")
     asker.confirm("Sign it?", yes=yes)
-    with asker.passphrase(str(key)) as passphrase, DeviceSigner(key_file.unlock(passphrase)) as signer:
+    with unlock(asker, key, key_file) as signer:
         signed = add_signature(document, envelope, signer, before)
     small_files.replace(out or file, signed.encode() + b"\n")
     state = signing_state(document, signed, before)
@@ -276,11 +275,12 @@ def _show(output: Output, document: Root, before: Root | None) -> None:
 
 
 def _state(output: Output, state: Signing) -> None:
-    output.line(f"signed by  {', '.join(state.signed) or 'nobody'}")
+    lines = [("signed by", ", ".join(state.signed) or "nobody")]
     if state.missing:
-        output.line(f"missing    {', '.join(state.missing)}")
+        lines.append(("missing", ", ".join(state.missing)))
     if state.governance:
-        output.line(f"governance {state.governance}")
+        lines.append(("governance", state.governance))
+    output.fields(lines)
     if state.complete:
         output.note("complete: everybody who has to has signed. Next: custody root verify FILE --pin")
 

@@ -10,7 +10,7 @@ from custody.adapters.store import open_store
 from custody.adapters.store_local import LocalStore
 from custody.app.arguments import checked
 from custody.app.roots import load_roots
-from custody.app.sealing import SEGMENT, Sealed, Sealing, guarding_roster, person_of, require_new, seal
+from custody.app.sealing import Sealed, Sealing, guarding_roster, person_of, require_new, seal
 from custody.app.source import scan
 from custody.app.unfinished import Unfinished
 from custody.app.versions import unfinished
@@ -24,10 +24,11 @@ from custody.cli.profile import (
     prompter,
     roots_option,
     store_url,
+    unlock,
 )
 from custody.cli.registry import command, place
 from custody.crypto.sodium import random_into
-from custody.custodian.keys import DeviceSigner, load_key
+from custody.custodian.keys import load_key
 from custody.documents.show import size_text
 from custody.errors import FormatError
 from custody.ports import Store
@@ -98,9 +99,7 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
     require_new(opened, version)
     notes = Unfinished(home.path, url)
     _clean(output, notes, opened)
-    with asker.passphrase(str(path_of_key)) as passphrase:
-        signer = DeviceSigner(key_file.unlock(passphrase))
-    with signer:
+    with unlock(asker, path_of_key, key_file) as signer:
         job = Sealing(
             version=version,
             files=files,

@@ -103,13 +103,14 @@ def _root(root: Root) -> Rows:
         ("created", str(root.created)),
     ]
     for person in root.persons:
-        result.append((f"person {person.id}", f"{person.name}, {person.identity}"))
-        result += [(f"person {person.id}, device {device.name}", f"key {device.key_id}") for device in person.devices]
+        result += [(f"person {person.id}", person.name), (f"person {person.id}, identity", person.identity)]
+        result += [(f"person {person.id}, key of {device.name}", device.key_id) for device in person.devices]
     for roster in root.rosters:
         result += _roster(roster)
     result += [(f"sealer {item.sealer}", f"may seal {', '.join(item.names)}") for item in root.sealers]
     result += [(f"owner of {item.workload}", ", ".join(item.persons)) for item in root.owners]
-    result += [(f"broker {item.id}", f"{item.identity}, key {item.key_id}") for item in root.brokers]
+    for broker in root.brokers:
+        result += [(f"broker {broker.id}", broker.identity), (f"broker {broker.id}, key", broker.key_id)]
     result.append(("log", root.log.vkey))
     if root.log.predecessor is not None:
         result.append(("log before it ends with", f"checkpoint {_sha256(root.log.predecessor)}"))

@@ -112,7 +112,7 @@ def grant(facts: Facts) -> None:
     found = find_request(state, entry.request)
     version = state.versions[found.request.version]
     terms = entry.terms or ""
-    facts.require(found.phase == "requested" and not found.stopped, f"the request is {found.phase}")
+    facts.require(found.phase == "requested" and not found.stopped, f"the request is {found.stopped or found.phase}")
     facts.require(terms in found.terms, "it grants other terms")
     facts.require(entry.version == found.request.version and entry.content == found.request.content, "other version")
     facts.require(entry.sharing == version.sharing_digest, "it names another sharing")

@@ -20,7 +20,7 @@ def root(facts: Facts) -> None:
     accepted = accept_root(previous, envelope, deployment=state.deployment, genesis=state.genesis)
     facts.require(entry.root == (state.root_digest if previous else envelope.digest), "it names another trust root")
     facts.require(entry.policy == (previous or document).policy, "it names another policy")
-    facts.require((previous or document).broker(entry.broker) is not None, f"{entry.broker} is not a broker of the root")
+    facts.require((previous or document).broker(entry.broker) is not None, f"{entry.broker} is no broker of the root")
     facts.require_parent(state.root_entries[-1] if state.root_entries else None)
     facts.not_from_the_future(document.created, "the trust root")
     state.roots.append(accepted)

@@ -383,6 +383,20 @@ class Site:
         )
         return sign(document, [self.signer(person)])
 
+    def release_of(self, view: RequestReply, person: str, wrapped: bytes) -> Envelope:
+        """A release by a person of whatever bytes are given, for the request's terms and newest release key."""
+        key = [item for item in view.envelopes if item.payloadType == ReleaseKey.payload_type][-1]
+        with self.calls(person) as calls:
+            request = next(item for item in view.envelopes if item.payloadType == Request.payload_type)
+            version = calls.get_version(request.document(Request).version)
+        slot = version.sharing.document(Sharing).slot_of(person)
+        return self.release(view, person, self.lease_of(view), key, version.sharing.digest, slot, wrapped)
+
+    @staticmethod
+    def time(seconds: int) -> Time:
+        """So many seconds from now."""
+        return Time(now() + seconds)
+
     def approve(self, view: RequestReply, *persons: str) -> RequestReply:
         """Each person approves and releases; returns the view afterwards."""
         for person in persons:
@@ -448,6 +462,15 @@ class Site:
 
     def sign_as(self, person: str, document: Document) -> Envelope:
         return sign(document, [self.signer(person)])
+
+
+def children(pid: int) -> list[int]:
+    """A process and all below it; the kernel lists children by the thread that started them."""
+    found = [pid]
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in path.read_text().split():
+            found += children(int(child))
+    return found
 
 
 def write_model(folder: Path, sizes: Mapping[str, int]) -> Path:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 from pathlib import Path
 
-__all__ = ["read_log", "root_of"]
+__all__ = ["check_kept", "read_log", "root_of"]
 
 
 def root_of(leaves: list[bytes]) -> bytes:
@@ -31,7 +31,11 @@ def name_of(index: int) -> str:
 
 def read_tile(log: Path, level: str, index: int, width: int) -> bytes:
     full = log / "tile" / level / name_of(index)
-    return full.read_bytes() if width == 256 or full.exists() else (full.parent / f"{full.name}.p" / str(width)).read_bytes()
+    return (
+        full.read_bytes()
+        if width == 256 or full.exists()
+        else (full.parent / f"{full.name}.p" / str(width)).read_bytes()
+    )
 
 
 def read_log(log: Path) -> list[bytes]:
@@ -56,3 +60,13 @@ def read_log(log: Path) -> list[bytes]:
         hashes = [root_of(hashes[i : i + 256]) for i in range(0, len(hashes) // 256 * 256, 256)]
         level += 1
     return entries
+
+
+def check_kept(log: Path, entries: list[bytes]) -> None:
+    """Every checkpoint that was ever published is kept, and all of them lie on one line."""
+    for kept in (log / "checkpoints").iterdir():
+        _, size_line, root_line, *_ = kept.read_text().split("\n")
+        assert kept.name == size_line
+        leaves = [hashlib.sha256(b"\x00" + entry).digest() for entry in entries[: int(size_line)]]
+        assert len(leaves) == int(size_line)
+        assert root_of(leaves) == base64.b64decode(root_line)

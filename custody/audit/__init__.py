@@ -1,0 +1,1 @@
+"""The auditor: verifies a whole log and its documents offline, trusting nobody."""

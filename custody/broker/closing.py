@@ -1,0 +1,68 @@
+"""Ending sessions and leases: keys are wiped first, then it is logged."""
+
+from custody.broker.context import Context
+from custody.broker.sessions import Session
+from custody.entries.entry import served_of
+from custody.errors import CustodyError
+from custody.rules.stopping import overdue
+
+__all__ = ["close_overdue", "end_session", "wipe"]
+
+
+def end_session(context: Context, session: Session, outcome: str, reason: str | None) -> int:
+    """End a session: nothing more is served, its keys are wiped, what it was served is logged. Returns the index."""
+    served = session.end()
+    ledger = context.ledger
+    with ledger.reading() as state:
+        found = state.requests[session.request]
+        live = found.sessions[session.digest].served is None
+        index = (
+            ledger.append(
+                "session-outcome",
+                request=session.request,
+                terms=session.lease,
+                session=session.digest,
+                outcome=outcome,
+                reason=reason,
+                served=served_of({file: count for file, count in served.items() if count}, session.ranges),
+                parent=session.entry,
+            )
+            if live
+            else ledger.entries_of(session.request)[-1]
+        )
+    context.sessions.remove(session.digest)
+    return index
+
+
+def close_overdue(context: Context, only: str | None = None) -> int:
+    """Close every request that is over now (or just ``only``), end its sessions, wipe its keys; return how many."""
+    ledger = context.ledger
+    with ledger.reading() as state:
+        wanted = [state.requests[only]] if only else list(state.requests.values())
+        due = [(found.digest, found.granted) for found in wanted if overdue(state, found, ledger.clock())]
+    for request, lease in due:
+        wipe(context, request, lease)
+        with ledger.reading() as state:
+            found = state.requests[request]
+            reason = overdue(state, found, ledger.clock())
+            if reason:
+                ledger.append("close", request=request, terms=found.granted or None, reason=reason, parent=found.entry)
+        ledger.forget_shares(request)
+    return len(due)
+
+
+def wipe(context: Context, request: str, lease: str) -> None:
+    """Wipe what is held for a request and its lease; then log what was served, as far as that is possible now."""
+    context.vault.drop_seed(request)
+    if not lease:
+        return
+    sessions = context.sessions.of_lease(lease)
+    for session in sessions:
+        session.end()
+    context.vault.drop_lease(lease)
+    for session in sessions:
+        try:
+            end_session(context, session, "aborted", "stopped")
+        except CustodyError:
+            # The log is down. The session is over all the same; without an outcome it counts its whole ceiling.
+            context.sessions.remove(session.digest)

@@ -1,0 +1,239 @@
+"""The honest path: what is in the journal becomes a log that a stranger can verify."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from custody.errors import ConfigError, IntegrityError, UnavailableError
+from custody.publishing.publisher import Publisher
+from tests.doubles.tlog import TIME
+from tests.unit.publishing.tiny_reader import check_kept, read_log
+from tests.unit.publishing.world import QUICK, World, document_entry, entry
+
+
+def test_a_new_log_begins_with_the_witnessed_empty_tree(world: World) -> None:
+    publisher = world.running()
+    assert publisher.published.size == 0
+    assert world.store.get("checkpoint") == publisher.published.checkpoint == world.store.get("checkpoints/0")
+    assert world.policy.check(publisher.published.checkpoint).checkpoint.size == 0
+
+
+def test_entries_become_a_log_that_an_independent_reader_verifies(world: World) -> None:
+    publisher = world.running()
+    entries = [entry(i) for i in range(700)]
+    for begin, end in [(0, 1), (1, 3), (3, 255), (255, 256), (256, 257), (257, 512), (512, 700)]:
+        world.append(*entries[begin:end])
+        world.publish(publisher)
+        assert publisher.published.size == end
+        assert read_log(world.path / "log") == entries[:end]
+    check_kept(world.path / "log", entries)
+
+
+def test_every_published_checkpoint_meets_the_policy_and_is_kept(world: World) -> None:
+    publisher = world.running()
+    for i in range(5):
+        world.append(entry(i))
+        world.publish(publisher)
+    for size in range(6):
+        checked = world.policy.check(world.store.get(f"checkpoints/{size}"))
+        assert checked.checkpoint.size == size
+        assert len(checked.cosigned) >= 2
+
+
+def test_a_receipt_proves_its_entry_and_no_other(world: World) -> None:
+    publisher = world.running()
+    world.append(*[entry(i) for i in range(300)])
+    world.publish(publisher)
+    for index in (0, 1, 255, 256, 299):
+        verified = world.verify(publisher.receipt(index))
+        assert verified.index == index
+        assert verified.entry.encode() == entry(index)
+        assert verified.checkpoint.size == 300
+        assert set(verified.cosigned.values()) == {TIME}
+    swapped = replace(publisher.receipt(1), entry=entry(2))
+    with pytest.raises(IntegrityError):
+        world.verify(swapped)
+
+
+def test_there_is_no_receipt_before_the_entry_is_published(world: World) -> None:
+    publisher = world.publisher()
+    with pytest.raises(UnavailableError):
+        publisher.receipt(0)
+    publisher.recover()
+    world.append(entry(0))
+    with pytest.raises(UnavailableError):
+        publisher.receipt(0)
+    world.publish(publisher)
+    assert world.verify(publisher.receipt(0)).index == 0
+    for index in (1, -1):
+        with pytest.raises(UnavailableError):
+            publisher.receipt(index)
+
+
+def test_a_batch_takes_at_most_what_the_settings_say(world: World) -> None:
+    publisher = world.publisher(settings=replace(QUICK, batch=100))
+    publisher.recover()
+    world.append(*[entry(i) for i in range(250)])
+    world.publish(publisher)
+    assert sorted(int(key.rpartition("/")[2]) for key in world.store.list("checkpoints/")) == [0, 100, 200, 250]
+
+
+def test_documents_lie_beside_the_log_before_the_tiles_that_name_them(world: World) -> None:
+    publisher = world.running()
+    envelopes = [b"envelope %d" % i for i in range(3)]
+    with world.journal.transaction() as transaction:
+        for envelope in envelopes:
+            transaction.add_document(hashlib.sha256(envelope).hexdigest(), envelope)
+        transaction.append(document_entry(0, *envelopes[:2]))
+        transaction.append(document_entry(1, *envelopes[1:]))
+    world.publish(publisher)
+    for envelope in envelopes:
+        assert world.store.get(f"documents/{hashlib.sha256(envelope).hexdigest()}") == envelope
+
+
+def test_a_document_that_the_ledger_lost_is_looked_for_in_the_log(world: World) -> None:
+    publisher = world.running()
+    world.store.put_new(f"documents/{hashlib.sha256(b'kept').hexdigest()}", b"kept")
+    world.append(document_entry(0, b"kept"))
+    world.publish(publisher)
+    assert publisher.published.size == 1
+    world.append(document_entry(1, b"lost"))
+    with pytest.raises(IntegrityError, match="neither the ledger nor the log"):
+        publisher.publish_once()
+    assert publisher.published.size == 1
+
+
+def test_bytes_that_are_no_entry_are_never_published(world: World) -> None:
+    publisher = world.running()
+    world.append(entry(0), b"not an entry")
+    with pytest.raises(IntegrityError, match="entry 1"):
+        publisher.publish_once()
+    assert publisher.published.size == 0
+
+
+def test_partial_tiles_go_when_the_full_one_is_published(world: World) -> None:
+    publisher = world.running()
+    for i in range(3):
+        world.append(entry(i))
+        world.publish(publisher)
+    assert len(list(world.store.list("tile/entries/000.p/"))) == 3
+    again = world.running()  # a new process finds what the first one left
+    world.append(*[entry(i) for i in range(3, 256)])
+    world.publish(again)
+    assert list(world.store.list("tile/")) == ["tile/0/000", "tile/1/000.p/1", "tile/entries/000"]
+    assert len(read_log(world.path / "log")) == 256
+
+
+def test_a_witness_that_was_away_catches_up(world: World) -> None:
+    publisher = world.running()
+    world.witnesses[0].down = True
+    for i in range(3):
+        world.append(entry(i))
+        world.publish(publisher)
+    world.witnesses[0].down, world.witnesses[1].down = False, True
+    world.append(entry(3))
+    world.publish(publisher)
+    assert set(world.policy.check(publisher.published.checkpoint).cosigned) == {"w1", "w3"}
+    assert world.witnesses[0].sizes[-1] == 4
+
+
+def test_a_change_of_witnesses_is_published_under_both_policies(world: World) -> None:
+    asked: list[tuple[int, int]] = []
+    old = world.policy
+    publisher = world.publisher()
+    publisher._releaser._policies = lambda before, after: (asked.append((before, after)), [old])[1]
+    publisher.recover()
+    world.publish(publisher)
+    world.append(entry(0))
+    world.publish(publisher)
+    assert asked == [(0, 0), (0, 1)]
+    publisher._releaser._policies = lambda _before, _after: []
+    world.append(entry(1))
+    with pytest.raises(ConfigError, match="no witness policy"):
+        publisher.publish_once()
+
+
+# ---------------------------------------------------------------------------------------------------------- the thread
+
+
+@pytest.fixture
+def started(world: World) -> Publisher:
+    publisher = world.publisher()
+    publisher.recover()
+    publisher.start()
+    return publisher
+
+
+def test_who_waits_gets_the_receipt_of_the_own_entry(world: World, started: Publisher) -> None:
+    def work(number: int) -> None:
+        (index,) = world.append(entry(number))
+        started.notify()
+        verified = world.verify(started.wait(index, 30))
+        assert verified.entry.encode() == entry(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(40)))
+    started.stop()
+    assert started.failed is None
+    assert len(read_log(world.path / "log")) == 40
+
+
+def test_entries_that_nobody_announced_are_published_all_the_same(world: World, started: Publisher) -> None:
+    world.append(entry(0))
+    assert world.verify(started.wait(0, 30)).index == 0
+    started.stop()
+
+
+def test_listeners_hear_of_publications_and_what_they_raise_is_dropped(world: World) -> None:
+    heard: list[int] = []
+
+    def broken(_size: int) -> None:
+        raise LookupError
+
+    publisher = world.publisher()
+    publisher.on_published(broken)
+    forget = publisher.on_published(heard.append)
+    publisher.recover()
+    world.append(entry(0))
+    world.publish(publisher)
+    forget()
+    world.append(entry(1))
+    world.publish(publisher)
+    assert heard == [0, 1]
+
+
+def test_who_waits_while_the_publisher_stops_is_told_so(world: World, started: Publisher) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(started.wait, 99, 30)
+        started.stop()
+        with pytest.raises(UnavailableError, match="stopping"):
+            waiting.result()
+
+
+def test_stopping_does_not_wait_for_a_witness(world: World, started: Publisher) -> None:
+    started.stop()
+    with pytest.raises(UnavailableError, match="stopping"):
+        started._panel.collect(world.witnesses, None)  # type: ignore[arg-type]
+
+
+def test_a_backlog_refuses_new_grants(world: World) -> None:
+    publisher = world.publisher(settings=replace(QUICK, backlog=3))
+    publisher.recover()
+    world.append(entry(0), entry(1))
+    publisher.require_room()
+    world.append(entry(2))
+    with pytest.raises(UnavailableError, match="3 entries behind"):
+        publisher.require_room()
+    world.publish(publisher)
+    publisher.require_room()
+
+
+def test_a_defect_in_the_thread_is_a_failure_not_a_silence(world: World, started: Publisher) -> None:
+    started.stop()
+    publisher = world.publisher()
+    with pytest.raises(ValueError, match="recover first"):
+        publisher.run()
+    with pytest.raises(Exception, match="the publisher broke"):
+        publisher.wait(0, 1)
