@@ -16,7 +16,7 @@ from custody.rules.bundle import bundle_digest
 
 __all__ = ["CedarPolicy"]
 
-SCHEMA: Final = "schema.cedarschema"
+_SCHEMA: Final = "schema.cedarschema"
 
 
 class CedarPolicy:
@@ -25,9 +25,9 @@ class CedarPolicy:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self._digest = bundle_digest(files)
         policies = "\n".join(_text(name, files[name]) for name in sorted(files) if name.endswith(".cedar"))
-        if SCHEMA not in files or not policies.strip():
-            raise ConfigError(f"policy bundle: it needs {SCHEMA} and at least one .cedar file")
-        schema = _text(SCHEMA, files[SCHEMA])
+        if _SCHEMA not in files or not policies.strip():
+            raise ConfigError(f"policy bundle: it needs {_SCHEMA} and at least one .cedar file")
+        schema = _text(_SCHEMA, files[_SCHEMA])
         try:
             self._schema = cedarpy.Schema.from_str(schema)
             self._policies = cedarpy.PolicySet.from_str(policies)

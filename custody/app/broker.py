@@ -19,6 +19,7 @@ from custody.adapters.store import open_store
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker_config import BrokerConfig
 from custody.app.deployment import read_bundle
+from custody.broker.clock import SteadyClock
 from custody.broker.context import Context
 from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.broker.opener import Opener
@@ -43,7 +44,7 @@ __all__ = ["build_digest", "serve"]
 _ROW_KEY: Final = 32
 
 
-class DocumentSigner:
+class _DocumentSigner:
     """The broker's key as documents know it."""
 
     def __init__(self, key: ServerKey) -> None:
@@ -76,7 +77,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
     """
     harden_process()
     _logging()
-    clock = lambda: int(time.time())  # noqa: E731
+    clock = SteadyClock(time.time, time.monotonic)
     with ExitStack() as stack:
         key = stack.enter_context(ServerKey.load(_file(config.broker.key, folder)))
         row_key = stack.enter_context(_row_key(_file(config.ledger.row_key, folder)))
@@ -84,7 +85,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         stack.callback(journal.close)
         log = _store(config.log.store, folder)
         roots = [_root(folder / path) for path in config.roots]
-        identity = BrokerIdentity(config.broker.id, DocumentSigner(key), build_digest())
+        identity = BrokerIdentity(config.broker.id, _DocumentSigner(key), build_digest())
         state = State(config.deployment, config.genesis)
         holder: list[Ledger] = []
         signer = _log_signer(_file(config.log.key, folder))

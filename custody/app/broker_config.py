@@ -22,40 +22,40 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """A table of the file."""
 
 
-class Broker(_Table, frozen=True, kw_only=True):
+class _Broker(_Table, frozen=True, kw_only=True):
     """Who this broker is."""
 
     id: PersonId
     key: _Text
 
 
-class Log(_Table, frozen=True, kw_only=True):
+class _Log(_Table, frozen=True, kw_only=True):
     """The log: its key, and where tiles and checkpoints are published."""
 
     key: _Text
     store: _Text
 
 
-class Ledger(_Table, frozen=True, kw_only=True):
+class _Ledger(_Table, frozen=True, kw_only=True):
     """The database, and the key of its row MACs."""
 
     url: _Text
     row_key: _Text
 
 
-class Store(_Table, frozen=True, kw_only=True):
+class _Store(_Table, frozen=True, kw_only=True):
     """Where ciphertext lies."""
 
     url: _Text
 
 
-class Policy(_Table, frozen=True, kw_only=True):
+class _Policy(_Table, frozen=True, kw_only=True):
     """The folder of the policy bundle."""
 
     directory: _Text
 
 
-class Tls(_Table, frozen=True, kw_only=True):
+class _Tls(_Table, frozen=True, kw_only=True):
     """The broker's SVID and the SPIFFE roots; files are read again when they change."""
 
     certificate: _Text
@@ -63,7 +63,7 @@ class Tls(_Table, frozen=True, kw_only=True):
     ca: _Text
 
 
-class Listen(_Table, frozen=True, kw_only=True):
+class _Listen(_Table, frozen=True, kw_only=True):
     """Where to listen; connection ages in seconds."""
 
     address: _Text
@@ -80,13 +80,13 @@ class BrokerConfig(_Table, frozen=True, kw_only=True):
     genesis: Digest
     roots: tuple[_Text, ...]
     state: _Text
-    broker: Broker
-    listen: Listen
-    tls: Tls
-    log: Log
-    ledger: Ledger
-    store: Store
-    policy: Policy
+    broker: _Broker
+    listen: _Listen
+    tls: _Tls
+    log: _Log
+    ledger: _Ledger
+    store: _Store
+    policy: _Policy
     witnesses: dict[str, str] = msgspec.field(default_factory=dict)
     witness_timeout: _Positive = 5
     receipt_timeout: _Positive = 10

@@ -225,7 +225,7 @@ def _explain(path: Path, data: bytes, error: Exception) -> ConfigError:
     text = " ".join(str(error).split())
     unknown = re.search(r"unknown field `([^`]*)`(?: - at `\$\.?([^`]*)`)?", text)
     if unknown is None:
-        text = re.sub(r"matching regex '.*'", "of the required form", text).replace("`$.", "`")
+        text = re.sub(r"matching regex '.*'", "of the required form", text).replace("`$.", "`").replace(" | null`", "`")
         return ConfigError(f"{path}: {text[:300]}", hint="see: custody init --help")
     key, table = unknown[1], unknown[2] or ""
     tables: dict[str, Any] = {"": Profile, "broker": BrokerSettings, "tls": TlsSettings}

@@ -13,7 +13,7 @@ from custody.documents.content import Content
 from custody.documents.manifest import Manifest
 from custody.documents.root import Root
 from custody.documents.sharing import Sharing
-from custody.errors import CustodyError, DeniedError, IntegrityError, NotFoundError
+from custody.errors import CustodyError, DeniedError, FormatError, IntegrityError, NotFoundError
 from custody.ports import Store
 from custody.rules.sealing import check_sharing
 from custody.rules.signers import verify_actor
@@ -50,7 +50,8 @@ def find_version(store: Store, version: str, roots: Sequence[Root], content: str
     """
     good: list[Found] = []
     bad: list[CustodyError] = []
-    for manifest in _manifests(store):
+    unreadable: list[str] = []
+    for manifest in _manifests(store, unreadable):
         if manifest.content.document(Content).version != version:
             continue
         if content is not None and manifest.content.digest != content:
@@ -70,12 +71,14 @@ def find_version(store: Store, version: str, roots: Sequence[Root], content: str
     if bad:
         raise bad[0]
     what = f"{version} with content {content[:16]}…" if content else version
+    if unreadable:
+        what += f" that can be read; {len(unreadable)} damaged: {unreadable[0]}"
     raise NotFoundError(f"the store holds no {what}", hint="names are written name@label")
 
 
 def has_version(store: Store, version: str) -> bool:
     """Tell whether some manifest in the store claims this name and label, verified or not."""
-    return any(manifest.content.document(Content).version == version for manifest in _manifests(store))
+    return any(manifest.content.document(Content).version == version for manifest in _manifests(store, []))
 
 
 def verify_manifest(manifest: Manifest, roots: Sequence[Root]) -> Found:
@@ -106,22 +109,24 @@ def unfinished(store: Store) -> dict[str, list[str]]:
     return {vid: keys for vid, keys in blobs.items() if f"{_PREFIX}{vid}/manifest.json" not in keys}
 
 
-def _manifests(store: Store) -> Iterator[Manifest]:
-    """Yield every manifest that parses and stands where its vid says. What does not cannot hide the others."""
+def _manifests(store: Store, unreadable: list[str]) -> Iterator[Manifest]:
+    """Yield every manifest that parses and stands where its vid says. What does not cannot hide the others; what is
+    wrong with it goes to ``unreadable``.
+    """
     for key in store.list(_PREFIX):
         if not key.endswith("/manifest.json"):
             continue
         try:
             manifest = Manifest.parse(store.get(key, MAX_MANIFEST))
             vid = bytes.fromhex(manifest.content.document(Content).vid)
-        except (NotFoundError, IntegrityError):
+            if key != manifest_key(vid):
+                raise IntegrityError("a manifest under another vid than its own")
+        except (FormatError, IntegrityError) as error:
+            unreadable.append(f"{key}: {error.message}")
             continue
-        except CustodyError as error:
-            if error.status == "INVALID_ARGUMENT":
-                continue
-            raise
-        if key == manifest_key(vid):
-            yield manifest
+        except NotFoundError:
+            continue  # it went while we looked
+        yield manifest
 
 
 def _verify(manifest: Manifest, content: Content, sharing: Sharing, root: Root) -> None:

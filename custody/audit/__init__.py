@@ -1,1 +1,13 @@
-"""The auditor: verifies a whole log and its documents offline, trusting nobody."""
+"""The auditor: verifies a whole log and its documents offline, trusting nobody.
+
+::
+
+    verify            one pass over a log: what is read, in which order, what is believed
+        ├── checkpoints   what the published checkpoints claim, and the policies that judge them
+        ├── tree          every tile made again from the entries
+        ├── judge         every entry under the rules, its documents, its certificates
+        └── saved         what an earlier run saw: no way back, no other branch
+    report            findings and remarks
+    source            where the bytes come from
+    view, summary     one entry at a time, for people
+"""

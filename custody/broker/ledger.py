@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from custody.broker.clock import SteadyClock
 from custody.documents.dsse import Envelope, Signer
 from custody.documents.root import Root
 from custody.entries.entry import DocumentRef, Entry, Party
 from custody.entries.receipt import Receipt
-from custody.ports import Clock, Journal, JournalTransaction, Rng
+from custody.ports import Journal, JournalTransaction, Rng
 from custody.publishing.publisher import Publisher
 from custody.rules.state import State
 from custody.rules.step import step
@@ -25,6 +26,10 @@ from custody.values import Time
 __all__ = ["BrokerIdentity", "Ledger", "reference"]
 
 _PAGE: Final = 1024
+# What waits for the log and for a clock that behaves. Ends and stops never wait.
+_GRANTING: Final = frozenset(
+    {"manifest", "request", "decision", "release", "grant", "opening-intent", "session-intent", "hello"}
+)
 _IN_VIEW: Final = frozenset({"request", "release-key", "decision", "release", "grant", "stop", "close"})
 
 
@@ -57,7 +62,7 @@ class Ledger:
         state: State,
         identity: BrokerIdentity,
         *,
-        clock: Clock,
+        clock: SteadyClock,
         rng: Rng,
     ) -> None:
         self.identity = identity
@@ -104,6 +109,9 @@ class Ledger:
         or ``UnavailableError`` when the journal does; nothing has happened then.
         """
         documents = documents or {}
+        if kind in _GRANTING:
+            self.clock.require_steady()
+            self.publisher.require_room()
         with self._lock:
             state = self._current()
             size = state.size

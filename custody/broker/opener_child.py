@@ -28,7 +28,7 @@ from custody.crypto.sharing import Group, Share, share_commitment
 from custody.crypto.sodium import random_into
 from custody.errors import CustodyError, FormatError, IntegrityError
 
-__all__ = ["Answer", "Job", "JobShare", "read_frame", "write_frame"]
+__all__ = ["Answer", "Job", "JobShare", "main", "read_frame", "write_frame"]
 
 _LENGTH: Final = struct.Struct(">I")
 _MAX_FRAME: Final = 64 << 20

@@ -14,8 +14,6 @@ __all__ = ["Refusals", "Upkeep"]
 
 _TICK: Final = 0.5
 _MINUTE: Final = 60
-_JUMP: Final = 30
-"""Seconds by which wall clock and monotonic clock may drift apart between two ticks."""
 
 
 class Refusals:
@@ -38,7 +36,7 @@ class Refusals:
 
 
 class Upkeep:
-    """A thread that ticks. ``monotonic`` never jumps; the context's clock may, and that is looked for."""
+    """A thread that ticks; ``trouble`` is told what went wrong in a tick."""
 
     def __init__(
         self,
@@ -54,8 +52,8 @@ class Upkeep:
         self._trouble = trouble
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
-        self._offset = context.ledger.clock() - monotonic()
         self._counted = monotonic()
+        self._off = 0
 
     def start(self) -> None:
         """Begin to tick."""
@@ -76,10 +74,9 @@ class Upkeep:
         for request in waiting:
             try_grant(context, request)
         now = self._monotonic()
-        offset = context.ledger.clock() - now
-        if abs(offset - self._offset) > _JUMP:
-            self._say("clock-jump", int(abs(offset - self._offset)))
-        self._offset = offset
+        if (off := context.ledger.clock.jump()) != self._off:
+            self._off = off
+            self._say("clock-jump" if off else "clock-right-again", abs(off))
         if now - self._counted >= _MINUTE:
             self._counted = now
             if count := self._refusals.take():

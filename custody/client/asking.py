@@ -13,7 +13,7 @@ from custody.documents.request import Mode, Request, ranges_of
 from custody.errors import FormatError
 from custody.values import MAX_U64, U64, Time
 
-__all__ = ["SESSIONS", "START_WITHIN", "Wish", "choose_files", "make_request", "seconds"]
+__all__ = ["SESSIONS", "START_WITHIN", "Span", "Wish", "choose_files", "make_request", "seconds"]
 
 START_WITHIN: Final = 8 * 3600
 """Seconds from the first to the last allowed start, unless told otherwise: a working day."""

@@ -5,8 +5,7 @@ the segment that did not arrive whole: what arrived is not fetched again. Plaint
 where the caller wants it; it is not checked here.
 """
 
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator
 from typing import Final
 
 from custody.client.live import Live
@@ -26,7 +25,8 @@ class Feed:
         self._live = live
         self._plan = plan
         self._end = segments.stop
-        self._pieces: Iterator[pb.Segment] | None = None
+        self._pieces: Generator[pb.Segment, None, None] | None = None
+        self._next = 0
         self._until = 0
 
     def fetch(self, i: int, out: memoryview) -> None:
@@ -39,27 +39,31 @@ class Feed:
             try:
                 fill(self._from(i), i, out)
             except StopIteration:
-                error: UnavailableError | DeniedError = UnavailableError(f"{self._plan.path}: the stream ended too early")
+                error: UnavailableError | DeniedError = UnavailableError(
+                    f"{self._plan.path}: the stream ended too early"
+                )
             except (UnavailableError, DeniedError) as failure:
                 error = failure
             except BaseException:
                 self.close()
                 raise
             else:
-                if i + 1 == self._until:
+                self._next = i + 1
+                if self._next == self._until:
                     self.close()
                 return
             self.close()
-            self._live.recover(error, generation, trouble)
+            self._live.recover(error, generation, trouble, len(out))
 
     def close(self) -> None:
         """Give up the stream, if there is one."""
         pieces, self._pieces = self._pieces, None
         if pieces is not None:
-            with suppress(UnavailableError), closing(pieces):  # type: ignore[type-var]  # a generator
-                pass
+            pieces.close()
 
     def _from(self, i: int) -> Iterator[pb.Segment]:
+        if self._pieces is not None and self._next != i:
+            self.close()  # segments between were at hand already
         if self._pieces is None:
             count = min(max(1, _AT_ONCE // self._plan.segment), self._end - i)
             self._until = i + count

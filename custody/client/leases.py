@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
+from custody.client.asking import choose_files
 from custody.client.identity import Identity
 from custody.client.link import Link
 from custody.client.live import Live, Note, Start, ignore_note
 from custody.client.session import Session
 from custody.client.stopping import stop
 from custody.client.versions import get_version
-from custody.client.asking import choose_files
 from custody.documents.content import Content
 from custody.documents.request import indexes
 from custody.documents.terms import Terms
@@ -53,8 +53,8 @@ class Lease:
         ``bytes`` is the most plaintext that all reads of the session together may take, whole segments counted; by
         default each file once, or the lease's share of a session where that is more. ``content`` pins a content digest
         that the job knows from elsewhere. ``patience`` is for how many seconds a broken connection is mended, a lost
-        session opened again, and missing shares waited for; ``note`` is told. ``return_lease`` gives the lease back when
-        the session is closed. Raises ``DeniedError`` saying why not, ``IntegrityError`` when something does not verify.
+        session opened again, and missing shares waited for; ``note`` is told. ``return_lease`` gives the lease back
+        when the session is closed. Raises ``DeniedError`` saying why not, ``IntegrityError`` for what does not verify.
         """
         if content is not None and content != self.terms.content:
             raise IntegrityError(f"the lease is of content {self.terms.content[:16]}…, but {content[:16]}… is pinned")

@@ -34,11 +34,12 @@ _SLOWEST: Final = 1 << 20  # bytes per second; a reader slower than this begins 
 
 _T = TypeVar("_T")
 
+
 class BoundedCalls(Calls):
     """Calls of which none can hang, streams included."""
 
     def read_within(self, session: str, file: int, first: int, count: int, size: int) -> Iterator[pb.Segment]:
-        """Yield the pieces of ``count`` segments of together ``size`` bytes, with a deadline that follows from these."""
+        """Yield the pieces of ``count`` segments of together ``size`` bytes, with a deadline that follows from it."""
         message = pb.ReadRequest(session=session, file=file, first_segment=first, segments=count)
         call = self._stub.Read(message, timeout=_STALL + size / _SLOWEST)
         try:

@@ -6,7 +6,7 @@ ceilings of later sessions count what the earlier ones delivered.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -91,9 +91,7 @@ class Trouble:
 class Live:
     """The current session of a lease. Safe for use by many threads; whoever notices that it is lost opens the next."""
 
-    def __init__(
-        self, link: Link, identity: Identity, start: Start, patience: float, note: Note = ignore_note
-    ) -> None:
+    def __init__(self, link: Link, identity: Identity, start: Start, patience: float, note: Note = ignore_note) -> None:
         self.start = start
         self._note = note
         self._link = link
@@ -103,6 +101,7 @@ class Live:
         self._counting = threading.Lock()
         self._delivered = 0
         self._closed = False
+        self._ended = False
         self._generation = 0
         self._past: list[SessionReceipt] = []
         self._opened = self._open(start.ceiling, self._backoff())
@@ -117,7 +116,7 @@ class Live:
         """Evidence of every session so far, the current one last."""
         with self._lock:
             past = list(self._past)
-            if not self._closed:
+            if not self._ended:
                 past.append(SessionReceipt(self._opened.session, self._opened.envelope, self._opened.receipt))
             return past
 
@@ -145,7 +144,7 @@ class Live:
             except (UnavailableError, DeniedError) as error:
                 self.recover(error, generation, trouble)
 
-    def stream(self, file: int, first: int, count: int) -> Iterator[pb.Segment]:
+    def stream(self, file: int, first: int, count: int) -> Generator[pb.Segment, None, None]:
         """Yield the pieces of ``count`` segments from ``first`` on, of the current session. Close it to end early."""
         with self._lock:
             self._require_open()
@@ -159,11 +158,12 @@ class Live:
         with self._counting:
             self._delivered += size
 
-    def recover(self, error: CustodyError, generation: int, trouble: Trouble) -> None:
+    def recover(self, error: CustodyError, generation: int, trouble: Trouble, need: int = 1) -> None:
         """Return when the work that ``error`` interrupted may be tried again; raise when it may not.
 
         A broken connection is waited for; the link makes a new one. A session that the broker no longer knows, or that
-        has no bytes left because some were sent and lost, is opened again, unless another thread has done so.
+        has no bytes left because some were sent and lost, is opened again, unless another thread has done so or less
+        than ``need`` bytes would be left in it.
         """
         if isinstance(error, UnavailableError):
             self._note(f"interrupted: {error.message}; trying again")
@@ -176,11 +176,12 @@ class Live:
                 return
             trouble.reopenings += 1
             left = self.start.ceiling - self._delivered
-            if trouble.reopenings > _REOPENINGS or left < 1:
+            if trouble.reopenings > _REOPENINGS or left < need:
                 raise error
-            self._note(f"the session was lost: {error.message}; opening another")
+            self._note(f"the session ended: {error.message}; opening another")
             self._end()
             self._opened, old = self._open(left, trouble.backoff), self._opened
+            self._ended = False
             self._generation += 1
             _close_keys(old)
 
@@ -195,6 +196,9 @@ class Live:
 
     def _end(self) -> None:
         """Tell the broker that the current session is over, so that only what was served counts; keep its receipts."""
+        if self._ended:
+            return
+        self._ended = True
         outcome: Receipt | None = None
         session = self._opened.session
         with suppress(CustodyError):  # it may be gone already; then its whole ceiling counts
@@ -291,5 +295,3 @@ def _require_outcome(stated: str | None, session: str) -> None:
 def _close_keys(opened: Opened) -> None:
     for key in opened.digest_keys.values():
         key.close()
-
-

@@ -1,7 +1,7 @@
 """What a job requires before it uses one byte of a session (design section 6). Pure: bytes in, or an error.
 
-1. The receipt verifies: entry bytes, inclusion proof, log signature and witness quorum of the trust root in force, which
-   follows from the pinned genesis.
+1. The receipt verifies: entry bytes, inclusion proof, log signature and witness quorum of the trust root in force,
+   which follows from the pinned genesis.
 2. The entry is a session intent, and names the job's own ``open`` document: its digest and its envelope's. That
    document holds a fresh nonce, so neither an old receipt nor another session's can pass.
 3. The entry names the lease, request, version, content, files, ceiling, beneficiary and certificate that the job meant.
@@ -48,7 +48,7 @@ def verify_open(trust: Trust, terms: Terms, lease: str, envelope: Envelope, repl
     """
     document = envelope.document(OpenSession)
     verified = trust.check(reply.receipt)
-    _check_entry(trust, verified, terms, lease, envelope, document)
+    _check_entry(trust, verified, terms, lease, envelope)
     if reply.session != envelope.digest:
         raise IntegrityError("the broker opened another session")
     if reply.content.digest != terms.content:
@@ -65,10 +65,8 @@ def verify_open(trust: Trust, terms: Terms, lease: str, envelope: Envelope, repl
     return Opened(envelope.digest, envelope, reply.receipt, content, keys)
 
 
-def _check_entry(
-    trust: Trust, verified: Verified, terms: Terms, lease: str, envelope: Envelope, document: OpenSession
-) -> None:
-    entry = verified.entry
+def _check_entry(trust: Trust, verified: Verified, terms: Terms, lease: str, envelope: Envelope) -> None:
+    entry, document = verified.entry, envelope.document(OpenSession)
     if entry.type != "session-intent":
         raise IntegrityError(f"the receipt is of a {entry.type} entry, not of the session")
     named = entry.document("open")

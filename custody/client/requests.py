@@ -1,11 +1,12 @@
 """A request on its way to a lease: filed, waited for, withdrawn."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from custody.client.identity import Identity
+from custody.client.identity import Credential, Identity
 from custody.client.leases import Lease
-from custody.client.link import Link
+from custody.client.link import BoundedCalls, Link
 from custody.client.lookup import look_up
 from custody.client.stopping import stop
 from custody.documents.dsse import Envelope, sign
@@ -20,7 +21,6 @@ __all__ = ["PendingRequest", "Status", "file_request", "find_request", "read_sta
 
 _POLL: Final = 25
 """Seconds of one long poll; a broker waits at most 30."""
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,9 @@ class PendingRequest:
         deadline = around.monotonic() + (end if timeout is None else min(timeout, end))
         while True:
             left = deadline - around.monotonic()
-            poll, known = max(0, min(_POLL, int(left))), seen
-            reply = self._link.call(
-                lambda calls: calls.get_request(self.digest, seen=known, wait_seconds=poll), patience=max(left, 1.0)
-            )
+            poll = max(0, min(_POLL, int(left)))
+            look = partial(BoundedCalls.get_request, request=self.digest, seen=seen, wait_seconds=poll)
+            reply = self._link.call(look, patience=max(left, 1.0))
             status = self._read(reply)
             if status.phase == "closed":
                 raise DeniedError(f"the request is closed: {status.reason or 'no reason was given'}")
@@ -90,13 +89,12 @@ class PendingRequest:
         return self._link.verify(lambda trust: read_status(trust, self._envelope, reply))
 
 
-def file_request(link: Link, identity: Identity, request: Request, envelope: Envelope | None = None) -> PendingRequest:
-    """Sign and send a request; it is filed once, however often the connection breaks."""
-    credential = identity.credential()
-    signed = envelope or sign(request, [credential.signer])
-    reply = link.call(lambda calls: calls.submit_request(signed))
-    link.verify(lambda trust: read_status(trust, signed, reply))
-    return PendingRequest(link, identity, signed)
+def file_request(link: Link, identity: Identity, credential: Credential, request: Request) -> PendingRequest:
+    """Sign and send a request whose requester is ``credential``'s; filed once, however often the connection breaks."""
+    envelope = sign(request, [credential.signer])
+    reply = link.call(lambda calls: calls.submit_request(envelope))
+    link.verify(lambda trust: read_status(trust, envelope, reply))
+    return PendingRequest(link, identity, envelope)
 
 
 def find_request(link: Link, identity: Identity, reference: str) -> tuple[PendingRequest, RequestReply]:

@@ -123,16 +123,16 @@ class Settings:
                 hint="pin it: custody root verify keys/root.json --pin",
             )
         if profile.broker is None:
-            raise ConfigError(f"{where}: no [broker] is named", hint='add: [broker] address = "broker.example.org:8443"')
+            raise ConfigError(
+                f"{where}: no [broker] is named", hint='add: [broker] address = "broker.example.org:8443"'
+            )
         if profile.tls is None:
             raise ConfigError(f"{where}: no [tls] files are named", hint='add: [tls] certificate, key and ca = "…"')
         host = profile.broker.address.rpartition(":")[0].strip("[]")
         if not host:
             raise ConfigError(f"{where}: broker address {profile.broker.address[:100]!a} is not host:port")
         tls = TlsFiles(*(home.resolve(path) for path in (profile.tls.certificate, profile.tls.key, profile.tls.ca)))
-        return cls(
-            profile.deployment, profile.genesis, profile.broker.address, profile.broker.server_name or host, tls
-        )
+        return cls(profile.deployment, profile.genesis, profile.broker.address, profile.broker.server_name or host, tls)
 
 
 @dataclass(frozen=True, slots=True)

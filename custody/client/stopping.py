@@ -1,6 +1,7 @@
 """Stopping from the caller's side: a signed stop is sent again until its receipt is held."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal
 
 from custody.client.identity import Identity
@@ -9,6 +10,7 @@ from custody.documents.dsse import sign
 from custody.documents.stop import Stop
 from custody.entries.receipt import Receipt
 from custody.errors import FormatError, IntegrityError, UnavailableError
+from custody.rules.trust import Trust
 from custody.values import Time
 
 __all__ = ["PATIENCE", "stop"]
@@ -52,7 +54,7 @@ def stop(
     while True:
         try:
             receipt = link.call(lambda calls: calls.stop(envelope), patience=0)
-            link.verify(lambda trust: trust.check_document(receipt, "stop", envelope))
+            link.verify(partial(Trust.check_document, receipt=receipt, kind="stop", envelope=envelope))
         except (UnavailableError, IntegrityError, FormatError) as error:
             # A receipt that does not verify confirms nothing; the next attempt may reach an honest log.
             if unconfirmed is not None:

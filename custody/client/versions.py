@@ -1,4 +1,4 @@
-"""A version as a requester or job believes it: sealed by somebody who may, under a roster that guards it, and logged."""
+"""A version as a requester or job believes it: logged, and sealed by somebody who may."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,8 +37,9 @@ def verify_version(trust: Trust, roots: Mapping[str, Root], name: str, reply: Ve
     """Require that the receipt is of the entry that took exactly these documents into custody, signed by a sealer whom
     the trust root lets seal this name.
 
-    A log holds what its broker wrote. So the sealer's signature is verified too, and not only that it was logged; under
-    the root (of ``roots``, by digest) that the entry names, since what was rightly sealed stays so when a sealer leaves.
+    A log holds what its broker wrote. So the sealer's signature is verified too, and not only that it was logged. It is
+    judged under the root (of ``roots``, by digest) that the entry names: what was rightly sealed stays so when the
+    sealer leaves.
     """
     verified = _check_entry(trust, reply.receipt, reply.content, reply.sharing)
     content, sharing = reply.content.document(Content), reply.sharing.document(Sharing)
@@ -56,10 +57,14 @@ def verify_version(trust: Trust, roots: Mapping[str, Root], name: str, reply: Ve
     root = roots[entry.root]
     party = verify_actor(reply.content, content.sealer, root, entry.time)
     if entry.actor != party:
-        raise IntegrityError(f"{name}: the log says that {entry.actor and entry.actor.id} sealed it, but {party.id} did")
+        raise IntegrityError(
+            f"{name}: the log says that {entry.actor and entry.actor.id} sealed it, but {party.id} did"
+        )
     sealer = party.id.removeprefix("person:")
     if not root.may_seal(sealer, content.version):
-        raise DeniedError(f"{name}: the trust root does not let {sealer} seal it", hint="pin the content digest instead")
+        raise DeniedError(
+            f"{name}: the trust root does not let {sealer} seal it", hint="pin the content digest instead"
+        )
     return Version(content, reply.content.digest, sharing, int(entry.time))
 
 

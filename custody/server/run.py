@@ -22,7 +22,7 @@ from custody.wire.v1.broker_pb2_grpc import add_BrokerServicer_to_server
 
 __all__ = ["Listen", "run"]
 
-SERVICE: Final = "custody.v1.Broker"
+_SERVICE: Final = "custody.v1.Broker"
 _MAX_MESSAGE: Final = 32 << 20
 
 
@@ -76,7 +76,7 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await server.start()
-    for name in ("", SERVICE):
+    for name in ("", _SERVICE):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     ready(f"{listen.address.rpartition(':')[0]}:{port}")
     await stop.wait()

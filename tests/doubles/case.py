@@ -55,7 +55,7 @@ class Case:
     wrapped: dict[Slot, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, world: "World", version: str, who: str | Workload = "frank", **changes: Any) -> Self:
+    def of(cls, world: "World", version: str, who: str | Workload = "frank", /, **changes: Any) -> Self:
         """Sign a request for all files of a version: a day to start, two hours long, three sessions."""
         content = world.state.versions[version].content
         now = world.now
@@ -380,7 +380,7 @@ class Case:
         self.log_session(envelope, job)
         return envelope.digest
 
-    def end(self, session: str, *served: tuple[int, int], **changes: Any) -> Entry:
+    def end(self, session: str, /, *served: tuple[int, int], **changes: Any) -> Entry:
         """Log a session outcome: (file, bytes) served."""
         fields = {
             "request": self.digest,

@@ -15,24 +15,36 @@ _T = TypeVar("_T")
 
 
 class FaultyJournal:
-    """Any ledger, failing at operation ``at`` (from 0; None: never) as the real one would.
+    """Any ledger, failing at operation ``at`` (from 0, or the first of that name; None: never) as the real one would.
 
-    Operations: every read, every swap, and the end of every transaction. ``done`` counts them. An I/O error while
+    Operations: every read, every swap, and the end of every transaction. ``names`` lists them. An I/O error while
     writing and a lost answer stop it for good; ``ENOSPC`` makes all later writes fail, reads go on.
     """
 
-    def __init__(self, journal: Journal, *, at: int | None = None, fault: Fault = Fault.EIO) -> None:
+    def __init__(self, journal: Journal, *, at: int | str | None = None, fault: Fault = Fault.EIO) -> None:
         self._journal = journal
         self._at = at
         self._fault = fault
         self._stopped = False
-        self.done = 0
+        self.names: list[str] = []
 
-    def _do(self, operation: Callable[[], _T], *, writes: bool = False) -> _T:
-        number, self.done = self.done, self.done + 1
+    @property
+    def done(self) -> int:
+        """How many operations there were."""
+        return len(self.names)
+
+    def _do(self, name: str, operation: Callable[[], _T], *, writes: bool = False) -> _T:
+        number = self.done
+        self.names.append(name)
+        if self._at == name:
+            self._at = number
         if self._stopped and writes:
             raise LedgerStoppedError("the ledger has stopped", outcome_unknown=False)
-        if self._at is None or number < self._at or (number > self._at and not self._goes_on(writes=writes)):
+        if (
+            not isinstance(self._at, int)
+            or number < self._at
+            or (number > self._at and not self._goes_on(writes=writes))
+        ):
             return operation()
         if self._fault is Fault.KILLED:
             raise Dead
@@ -50,28 +62,28 @@ class FaultyJournal:
     def _transaction(self) -> Iterator[JournalTransaction]:
         with ExitStack() as stack:
             yield stack.enter_context(self._journal.transaction())
-            self._do(stack.pop_all().close, writes=True)
+            self._do("commit", stack.pop_all().close, writes=True)
 
     def transaction(self) -> AbstractContextManager[JournalTransaction]:
         return self._transaction()
 
     def rows(self, start: int, limit: int) -> Sequence[JournalRow]:
-        return self._do(lambda: self._journal.rows(start, limit))
+        return self._do("rows", lambda: self._journal.rows(start, limit))
 
     def size(self) -> int:
-        return self._do(self._journal.size)
+        return self._do("size", self._journal.size)
 
     def document(self, envelope_digest: str) -> bytes:
-        return self._do(lambda: self._journal.document(envelope_digest))
+        return self._do("document", lambda: self._journal.document(envelope_digest))
 
     def shares(self, request: str) -> Mapping[str, bytes]:
-        return self._do(lambda: self._journal.shares(request))
+        return self._do("shares", lambda: self._journal.shares(request))
 
     def checkpoint(self) -> bytes | None:
-        return self._do(self._journal.checkpoint)
+        return self._do("checkpoint", self._journal.checkpoint)
 
     def swap_checkpoint(self, old: bytes | None, new: bytes) -> None:
-        self._do(lambda: self._journal.swap_checkpoint(old, new), writes=True)
+        self._do("swap", lambda: self._journal.swap_checkpoint(old, new), writes=True)
 
     def close(self) -> None:
         self._journal.close()

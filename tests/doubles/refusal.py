@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 
 from custody.errors import CustodyError
-from tests.doubles.case import Case
 from tests.doubles.world import World
 
 __all__ = ["Act", "Attack", "Refusal", "params", "refused"]
@@ -16,7 +15,7 @@ __all__ = ["Act", "Attack", "Refusal", "params", "refused"]
 Act = Callable[[], object]
 """Logs one entry."""
 
-Attack = Callable[[World, Case], Act]
+Attack = Callable[..., Act]
 """Prepares what must not be logged (a document of its own, another request) and returns what logs it."""
 
 Refusal = tuple[str, Attack, type[CustodyError], str]

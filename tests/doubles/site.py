@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from cryptography.hazmat.primitives import serialization
 
@@ -93,11 +94,12 @@ class Site:
     directory: Path
     rosters: Sequence[Roster] | None = None
     witness_port: int = 0
+    change_root: Callable[[Root], Root] = lambda root: root
     keys: dict[str, UnlockedKey] = field(default_factory=dict)
     address: str = ""
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Self:
         self.make()
         self.start_witness()
         self.configure()
@@ -123,7 +125,7 @@ class Site:
         for person in PERSONS:
             self.keys[person] = UnlockedKey(SecretBytes.random(32, random_into), SecretBytes.random(32, random_into))
         self.authority: Authority = load_authority(self.directory / "ca")
-        self.root = self.make_root()
+        self.root = self.change_root(self.make_root())
         self.root_envelope = sign(self.root, [self.signer(person) for person in PERSONS])
         (self.directory / "keys/root.json").write_bytes(self.root_envelope.encode())
         self.issue(f"spiffe://{DOMAIN}/broker/broker-1", "broker/tls", dns=("broker-1.custody",))
@@ -205,8 +207,10 @@ class Site:
     def start_witness(self) -> None:
         line = self._start(
             "witness",
-            ["witness", "serve", "--key", "witness/witness.key", "--state", "witness/state", "--log", "keys/log.vkey"]
-            + ["--listen", f"127.0.0.1:{self.witness_port}"],
+            [
+                *("witness", "serve", "--key", "witness/witness.key", "--state", "witness/state"),
+                *("--log", "keys/log.vkey", "--listen", f"127.0.0.1:{self.witness_port}"),
+            ],
         )
         self.witness_port = int(line.rsplit(":", 1)[1])
 
@@ -314,7 +318,8 @@ class Site:
             "roster": None,
         }
         fields.update(changes)
-        signer = self.signer("dave") if isinstance(fields["requester"], Person) else self.job_signer()
+        who = fields["requester"]
+        signer = self.signer(who.person) if isinstance(who, Person) else self.job_signer()
         return sign(Request(**fields), [signer])  # type: ignore[arg-type]
 
     def decide(
@@ -364,7 +369,7 @@ class Site:
             )
         return decision, self.release(view, person, terms.digest, key, version.sharing.digest, slot, wrapped), wrapped
 
-    def release(
+    def release(  # noqa: PLR0917 - what a release binds
         self, view: RequestReply, person: str, terms: str, key: Envelope, sharing: str, slot: object, wrapped: bytes
     ) -> Envelope:
         import hashlib

@@ -223,7 +223,7 @@ class World:
 
     # ----------------------------------------------------------------------------------------------------- versions
 
-    def content(self, version: str = "demo/tiny@1", who: str | Workload = "sam", **changes: Any) -> Content:
+    def content(self, version: str = "demo/tiny@1", who: str | Workload = "sam", /, **changes: Any) -> Content:
         """Make the content of a version of three files, and split its key among the roster that guards it."""
         vid = self.rng(32)
         with random_scalar(self._random_into) as secret:
@@ -255,7 +255,7 @@ class World:
         )
         return msgspec.structs.replace(content, **changes)
 
-    def sharing(self, content: Content, **changes: Any) -> Sharing:
+    def sharing(self, content: Content, /, **changes: Any) -> Sharing:
         """Make the sharing of a content: that of the roster which guards it."""
         roster = self.state.root.roster_for(content.version) or CUSTODIANS
         vid, shares = bytes.fromhex(content.vid), self.shares[content.vid]
@@ -299,7 +299,9 @@ class World:
                 )
         return Manifest(content=content, sharing=sharing, wraps=tuple(wraps))
 
-    def log_manifest(self, content: Envelope, sharing: Envelope, who: str | Workload = "sam", **changes: Any) -> Entry:
+    def log_manifest(
+        self, content: Envelope, sharing: Envelope, who: str | Workload = "sam", /, **changes: Any
+    ) -> Entry:
         """Log a sealed version."""
         fields = {
             "actor": self.party(who),
@@ -321,13 +323,13 @@ class World:
 
     # ------------------------------------------------------------------------------------------------ what follows
 
-    def file(self, version: str = "demo/tiny@1", who: str | Workload = "frank", **changes: Any) -> Case:
+    def file(self, version: str = "demo/tiny@1", who: str | Workload = "frank", /, **changes: Any) -> Case:
         """File a request of a person or a workload for a sealed version."""
         case = Case.of(self, version, who, **changes)
         case.log_request()
         return case
 
-    def granted(self, version: str = "demo/tiny@1", **changes: Any) -> Case:
+    def granted(self, version: str = "demo/tiny@1", /, **changes: Any) -> Case:
         """Seal a version, file a request and have alice and bob (and dave, for the board) approve it."""
         if version not in self.state.versions:
             self.seal(version)
@@ -337,7 +339,7 @@ class World:
         case.grant()
         return case
 
-    def opened(self, version: str = "demo/tiny@1", **changes: Any) -> Case:
+    def opened(self, version: str = "demo/tiny@1", /, **changes: Any) -> Case:
         """As ``granted``, and open it: shares, intent, outcome."""
         case = self.granted(version, **changes)
         if case.roster == BOARD.name:

@@ -14,11 +14,11 @@ from tests.unit.publishing.world import World, entry
 REBUILD = "custody ledger rebuild --from LOG"
 
 
-def edit(world: World, *statements: str) -> None:
+def edit(world: World, *statements: str, **values: bytes) -> None:
     connection = sqlite3.connect(world.path / "ledger")
     with connection:
         for statement in statements:
-            connection.execute(statement)
+            connection.execute(statement, values)
     connection.close()
 
 
@@ -112,7 +112,7 @@ def test_a_good_row_of_an_older_copy_in_the_place_of_the_published_one_is_refuse
     (row,) = twin.journal.rows(2, 1)
     twin.close()
     world.__post_init__()
-    edit(world, f"UPDATE entries SET entry = x'{row.entry.hex()}', mac = x'{row.mac.hex()}' WHERE idx = 2")
+    edit(world, "UPDATE entries SET entry = :entry, mac = :mac WHERE idx = 2", entry=row.entry, mac=row.mac)
     assert world.journal.rows(2, 1) == [row]
     refused(world, IntegrityError, "not those that were signed", hint=REBUILD)
 
@@ -179,7 +179,7 @@ def test_an_older_ledger_with_its_older_log_is_found_out_by_any_witness(world: W
     publisher = world.publisher()
     publisher.recover()
     world.append(entry(99))
-    with pytest.raises(ConfigError, match="witness w. holds a checkpoint of size 3") as caught:
+    with pytest.raises(ConfigError, match=r"witness w. holds a checkpoint of size 3") as caught:
         publisher.publish_once()
     assert REBUILD in caught.value.hint
     assert publisher.failed is not None
@@ -216,7 +216,7 @@ def test_a_fork_that_a_witness_can_prove_ends_the_log(world: World) -> None:
     world.witnesses = honest
     publisher = world.publisher()
     publisher.recover()
-    with pytest.raises(IntegrityError, match="fork: witness w. holds a checkpoint of size 3"):
+    with pytest.raises(IntegrityError, match=r"fork: witness w. holds a checkpoint of size 3"):
         publisher.publish_once()
 
 
@@ -265,7 +265,7 @@ def test_other_bytes_in_the_place_of_a_new_tile_are_fatal(published: World) -> N
     publisher = published.running()
     published.store.put_new("tile/entries/001.p/45", b"planted")
     published.append(entry(300))
-    with pytest.raises(IntegrityError, match="other bytes under tile/entries/001.p/45") as caught:
+    with pytest.raises(IntegrityError, match=r"other bytes under tile/entries/001\.p/45") as caught:
         publisher.publish_once()
     assert REBUILD in caught.value.hint
     assert publisher.published.size == 300

@@ -1,6 +1,7 @@
 """The honest path: what is in the journal becomes a log that a stranger can verify."""
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -8,7 +9,11 @@ import pytest
 
 from custody.errors import ConfigError, IntegrityError, UnavailableError
 from custody.publishing.publisher import Publisher
-from tests.doubles.tlog import TIME
+from custody.tlog.note import NoteSigner
+from custody.tlog.policy import Group, Policy
+from custody.tlog.policy import Witness as PolicyWitness
+from tests.doubles.tlog import TIME, witness_signer
+from tests.doubles.witness import LocalWitness
 from tests.unit.publishing.tiny_reader import check_kept, read_log
 from tests.unit.publishing.world import QUICK, World, document_entry, entry
 
@@ -139,18 +144,42 @@ def test_a_witness_that_was_away_catches_up(world: World) -> None:
     assert world.witnesses[0].sizes[-1] == 4
 
 
+def named(prefix: str, signers: Sequence[NoteSigner]) -> tuple[PolicyWitness, ...]:
+    return tuple(PolicyWitness(f"{prefix}{i}", signer.vkey) for i, signer in enumerate(signers, start=1))
+
+
 def test_a_change_of_witnesses_is_published_under_both_policies(world: World) -> None:
     asked: list[tuple[int, int]] = []
-    old = world.policy
-    publisher = world.publisher()
-    publisher._releaser._policies = lambda before, after: (asked.append((before, after)), [old])[1]
+    in_force = [world.policy]
+
+    def policies(old: int, new: int) -> Sequence[Policy]:
+        asked.append((old, new))
+        return in_force
+
+    publisher = world.publisher(policies=policies)
     publisher.recover()
     world.publish(publisher)
     world.append(entry(0))
     world.publish(publisher)
     assert asked == [(0, 0), (0, 1)]
-    publisher._releaser._policies = lambda _before, _after: []
+    # The next root names other witnesses: the checkpoint that covers it needs the old quorum and the new one.
+    fresh = [witness_signer(i) for i in (4, 5, 6)]
+    newer = [LocalWitness(f"n{i}", s, [world.signer.vkey], lambda: world.now) for i, s in enumerate(fresh, 1)]
+    in_force.append(replace(world.policy, witnesses=named("n", fresh), groups=(Group("all", 2, ("n1", "n2", "n3")),)))
+    world.witnesses += newer
+    newer[0].down = newer[1].down = True
     world.append(entry(1))
+    with pytest.raises(UnavailableError, match="witness n1 fails"):
+        publisher.publish_once()
+    newer[0].down = False
+    world.publish(publisher)
+    for policy in in_force:
+        assert policy.check(publisher.published.checkpoint).checkpoint.size == 2
+
+
+def test_without_a_policy_nothing_is_published(world: World) -> None:
+    publisher = world.publisher(policies=lambda _old, _new: [])
+    publisher.recover()
     with pytest.raises(ConfigError, match="no witness policy"):
         publisher.publish_once()
 

@@ -48,7 +48,7 @@ def test_who_waits_is_told_within_the_deadline_which_witness_did_not_answer(worl
     world.witnesses[0].down = world.witnesses[1].down = True
     world.append(entry(0))
     with thread_of(publisher):
-        with pytest.raises(UnavailableError, match="entry 0 is not published after 0.2 s: .*witness w1 fails"):
+        with pytest.raises(UnavailableError, match=r"entry 0 is not published after 0\.2 s: .*witness w1 fails"):
             publisher.wait(0, 0.2)
         assert publisher.published.size == 0
         world.witnesses[0].down = world.witnesses[1].down = False
@@ -76,7 +76,7 @@ def test_a_failed_round_signs_more_and_the_next_one_publishes_all_of_it(world: W
     world.witnesses[0].down = False
     world.publish(publisher)
     assert publisher.published.size == 3
-    assert [key for key in world.store.list("checkpoints/")] == ["checkpoints/0", "checkpoints/3"]
+    assert list(world.store.list("checkpoints/")) == ["checkpoints/0", "checkpoints/3"]
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -132,7 +132,7 @@ def test_a_witness_outside_the_policy_is_not_asked(world: World) -> None:
     world.witnesses[0] = stranger
     world.witnesses[1].down = True
     world.append(entry(0))
-    with pytest.raises(UnavailableError, match="w1 is not connected.*w9 is not in the quorum"):
+    with pytest.raises(UnavailableError, match=r"w1 is not connected.*w9 is not in the quorum"):
         publisher.publish_once()
     assert stranger.asked == []
 

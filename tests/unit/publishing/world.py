@@ -1,7 +1,6 @@
 """A deployment in one process: a real ledger and store in a directory, three witnesses of which two make a quorum."""
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from custody.entries.entry import DocumentRef, Entry, Party
 from custody.entries.receipt import Receipt, Verified, verify
 from custody.ports import Journal, Store
 from custody.publishing.publisher import Publisher
+from custody.publishing.release import Policies
 from custody.publishing.settings import Settings
-from custody.publishing.witnesses import MonitoredWitness
 from custody.tlog.note import NoteSigner
 from custody.tlog.policy import Group, LogKey, Policy
 from custody.tlog.policy import Witness as PolicyWitness
@@ -100,7 +99,7 @@ class World:
         *,
         journal: Journal | None = None,
         store: Store | None = None,
-        witnesses: Callable[[], Sequence[MonitoredWitness]] | None = None,
+        policies: Policies | None = None,
         settings: Settings = QUICK,
     ) -> Publisher:
         """Make a publisher over the ledger and the log, or over faulty ones."""
@@ -108,8 +107,8 @@ class World:
             journal or self.journal,
             store or self.store,
             self.signer,
-            policies=lambda _old, _new: [self.policy],
-            witnesses=witnesses or (lambda: self.witnesses),
+            policies=policies or (lambda _old, _new: [self.policy]),
+            witnesses=lambda: self.witnesses,
             clock=lambda: self.now,
             settings=settings,
         )

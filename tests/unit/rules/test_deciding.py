@@ -39,7 +39,7 @@ def entered(world: World, case: Case, **changes: Any) -> Act:
 
 
 def by_the_requester(world: World, case: Case) -> Act:
-    return signed(world, world.file(who="carol"), "carol")
+    return signed(world, world.file("demo/tiny@1", "carol"), "carol")
 
 
 def by_an_owner(world: World, case: Case) -> Act:
@@ -300,7 +300,7 @@ def test_one_custodian_alone_cannot_block_a_quorum_of_others() -> None:
 def test_no_quorum_is_left_when_the_requester_and_a_denier_are_custodians() -> None:
     world = World()
     world.seal()
-    case = world.file(who="carol")
+    case = world.file("demo/tiny@1", "carol")
     case.decide("alice", "deny")
     case.close("denied")
 

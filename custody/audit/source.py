@@ -1,0 +1,25 @@
+"""Where an audit gets its bytes. Nothing that comes from here is believed before it was verified."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from custody.tlog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH
+
+__all__ = ["MAX_OBJECT", "Source"]
+
+MAX_OBJECT: Final = TILE_WIDTH * (2 + MAX_ENTRY_SIZE)
+"""Bytes of the largest object of a log: an entry bundle. Envelopes are smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The published objects of a log by path: ``checkpoint``, ``checkpoints/<size>``, ``tile/...``, ``documents/...``.
+
+    ``fetch`` raises ``NotFoundError`` for what is not there, ``FormatError`` or ``IntegrityError`` for what cannot be
+    an object (a link, something far too large), ``UnavailableError`` where nothing can be said: that ends the audit.
+    ``names`` yields the paths that begin with a prefix; it is ``None`` where they cannot be listed.
+    """
+
+    fetch: Callable[[str], bytes]
+    names: Callable[[str], Iterable[str]] | None = None

@@ -1,0 +1,136 @@
+"""A session: the files of a lease, readable. Everything it returns was checked against the sealer's digests first."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from custody.client.download import Fetched, download_file, require_room
+from custody.client.live import Live, SessionReceipt
+from custody.client.reading import Kept, VerifiedFile
+from custody.documents.content import Content
+from custody.errors import NotFoundError
+from custody.segments.layout import FilePlan
+from custody.segments.open import SegmentChecker
+from custody.segments.streams import Progress, ignore_progress
+
+__all__ = ["FileInfo", "Session"]
+
+_KEPT: Final = 64 << 20
+"""Bytes of checked segments kept in memory, because a range began or ended inside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One file of the session: its path in the version, its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Session:
+    """An open session. Close it, or use it as a context manager, so that only what was served counts.
+
+    Reads may come from any thread. A broken connection, and a session lost with the broker's process, are mended for
+    as long as the lease's ``open`` was told to be patient.
+    """
+
+    def __init__(self, live: Live, after: Callable[[], object] | None = None) -> None:
+        self._live = live
+        self._after = after
+        self._lock = threading.Lock()
+        self._kept = Kept(_KEPT)
+        self._open: dict[int, VerifiedFile] = {}
+        content = live.content
+        self._indexes = {content.files[index].path: index for index in sorted(live.start.files)}
+        self.files: Final = tuple(FileInfo(path, int(content.files[i].size)) for path, i in self._indexes.items())
+
+    @property
+    def content(self) -> Content:
+        """What the sealer says of the version."""
+        return self._live.content
+
+    @property
+    def receipts(self) -> list[SessionReceipt]:
+        """Evidence of this session, and of those before it that were lost."""
+        return self._live.receipts
+
+    def size(self, path: str) -> int:
+        """Return the size of a file in bytes. ``NotFoundError`` for one that is not in the session."""
+        return int(self.content.files[self._index(path)].size)
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return ``length`` bytes (``None``: to the end) of a file. For large ranges use ``readinto``."""
+        if length is None:
+            length = max(0, self.size(path) - offset)
+        data = bytearray(length)
+        self.readinto(path, data, offset)
+        return bytes(data)
+
+    def readinto(
+        self, path: str, buffer: bytearray | memoryview, offset: int = 0, *, progress: Progress = ignore_progress
+    ) -> int:
+        """Fill ``buffer`` from byte ``offset`` of a file and return its length.
+
+        Whole segments arrive in place. When this raises, the buffer is all zeros: ``IntegrityError`` names the segment
+        that is not the sealer's; ``DeniedError`` says that the lease is over, revoked or used up; ``UnavailableError``
+        that the broker stayed away; ``FormatError`` that the range lies outside the file.
+        """
+        out = memoryview(buffer).cast("B")
+        self._file(path).read_into(offset, out, progress)
+        return len(out)
+
+    def download(
+        self, out: Path | str, *, progress: Progress = ignore_progress, fetched: Fetched | None = None
+    ) -> None:
+        """Put every file below the directory ``out``, which is made. See ``custody.client.download``.
+
+        ``progress`` is told of every byte, fetched or there already; ``fetched`` of every file that is in its place.
+        """
+        folder = Path(out)
+        require_room(folder, 0)
+        for file in self.files:
+            there = download_file(self._file(file.path), folder, progress)
+            if fetched is not None:
+                fetched(file.path, there)
+
+    def close(self) -> None:
+        """End the session: the broker logs what was served, keys and kept plaintext are wiped here."""
+        self._live.close()
+        self._kept.close()
+        with self._lock:
+            files, self._open = list(self._open.values()), {}
+        for file in files:
+            file.close()
+        after, self._after = self._after, None
+        if after is not None:
+            after()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _index(self, path: str) -> int:
+        index = self._indexes.get(path)
+        if index is None:
+            raise NotFoundError(f"the session has no file {path[:100]!a}")
+        return index
+
+    def _file(self, path: str) -> VerifiedFile:
+        """Return a file, its digest list fetched and compared with the content the first time."""
+        index = self._index(path)
+        with self._lock:
+            found = self._open.get(index)
+            if found is None:
+                plan = FilePlan.of(self.content, index)
+                digests = self._live.digest_list(index)
+                expected = self.content.files[index].digests
+                checker = SegmentChecker(plan, self._live.digest_key(index), digests, expected)
+                found = self._open[index] = VerifiedFile(self._live, plan, checker, self._kept)
+        return found

@@ -1,0 +1,184 @@
+"""A malicious sealer: whatever is signed is judged when it is registered, or at the open, before any plaintext."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from custody.app.sealing import Sealed
+from custody.crypto.sharing import share_commitment
+from custody.crypto.sodium import L
+from custody.documents.actor import Person
+from custody.documents.manifest import Manifest
+from custody.documents.sharing import Slot
+from custody.errors import ConflictError, CustodyError, DeniedError, IntegrityError
+from custody.values import U64, Time
+from tests.doubles import malice
+from tests.doubles.site import Site, now
+
+ALICE, CAROL = Slot(group=0, index=1), Slot(group=0, index=3)
+
+
+def opens(site: Site, sealed: Sealed, source: Path) -> None:
+    """The honest case."""
+    site.register(sealed)
+    _, lease = site.granted(sealed)
+    with site.calls("job") as job:
+        session = site.open(job, sealed, lease).session
+        assert site.read(job, session, 1) == (source / "weights.bin").read_bytes()
+
+
+def test_one_ciphertext_for_two_keys(site: Site, draft: Sealed, source: Path) -> None:
+    """Invisible salamanders: two versions that share one ciphertext. Its FLOE header fits one key only."""
+    opens(site, draft, source)
+    twin = site.seal(source, "demo/twin@1")
+    for name in ("1.floe", "1.digests"):
+        shutil.copy(malice.stored(site, draft, name), malice.stored(site, twin, name))
+    twin = malice.reseal(site, twin, content={"files": (twin.content.files[0], draft.content.files[1])})
+    site.register(twin)
+    _, lease = site.granted(twin)
+    with site.calls("job") as job:
+        session = site.open(job, twin, lease).session
+        assert site.read(job, session, 0) == (source / "config.json").read_bytes()
+        with pytest.raises(IntegrityError, match=r"weights\.bin: FLOE header: the tag does not fit"):
+            next(job.read(session, 1))
+
+
+def test_a_wrong_key_commit_is_found_before_anything_is_decrypted(site: Site, draft: Sealed) -> None:
+    lying = malice.reseal(site, draft, content={"key_commit": "ab" * 32})
+    site.register(lying)
+    view, lease = site.granted(lying)
+    with site.calls("job") as job, pytest.raises(IntegrityError, match="key_commit"):
+        site.open(job, lying, lease)
+    with site.calls("dave") as dave:
+        assert dave.get_request(view.request).phase == "granted"
+    outcome = [entry for entry in malice.entries(site) if entry.type == "opening-outcome"][-1]
+    assert (outcome.outcome, outcome.reason, outcome.slot) == ("failed", "integrity", None)
+
+
+def test_one_commitment_of_a_dealing_is_wrong_and_nobody_is_blamed(site: Site, draft: Sealed) -> None:
+    """Carol could never release. It is noticed at the first open, by others, and is not a custodian's fault."""
+    lying = malice.reseal(site, draft, sharing=malice.recommitted(draft.sharing, CAROL, bytes(32)))
+    site.register(lying)
+    _, lease = site.granted(lying)
+    with site.calls("job") as job, pytest.raises(IntegrityError, match=r"bad dealing: .* slot 3") as caught:
+        site.open(job, lying, lease)
+    assert "alice" not in caught.value.message
+
+
+def test_a_share_off_the_polynomial_with_a_matching_commitment(site: Site, draft: Sealed) -> None:
+    y = bytes(31) + b"\x01"
+    commitment = share_commitment(bytes.fromhex(draft.content.vid), 0, 3, y)
+    lying = malice.reseal(site, draft, sharing=malice.recommitted(draft.sharing, CAROL, commitment), shares={CAROL: y})
+    site.register(lying)
+    _, lease = site.granted(lying)
+    with site.calls("job") as job, pytest.raises(IntegrityError, match="bad dealing"):
+        site.open(job, lying, lease)
+
+
+def test_a_share_not_below_l_with_a_matching_commitment(site: Site, draft: Sealed) -> None:
+    """libsodium would reduce y + L to y and open: two spellings of one share."""
+    honest = int.from_bytes(malice.shares_of(site, draft)[ALICE], "little")
+    y = (honest + L).to_bytes(32, "little")
+    commitment = share_commitment(bytes.fromhex(draft.content.vid), 0, 1, y)
+    lying = malice.reseal(site, draft, sharing=malice.recommitted(draft.sharing, ALICE, commitment), shares={ALICE: y})
+    site.register(lying)
+    _, lease = site.granted(lying)
+    with site.calls("job") as job, pytest.raises(CustodyError, match="slot 1: not a scalar below L"):
+        site.open(job, lying, lease)
+
+
+Change = Callable[[Sealed], dict[str, Any]]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        (lambda _: {"content": {"deployment": "custody.example.org/staging"}}, IntegrityError, "another content"),
+        (lambda _: {"content": {"sealer": Person(person="alice")}}, IntegrityError, "not signed with a device"),
+        (lambda _: {"sealer": "alice"}, IntegrityError, "not signed with a device of dave"),
+        (
+            lambda _: {
+                "sealer": "bob",
+                "content": {"sealer": Person(person="bob")},
+                "sharing": {"signer": Person(person="bob")},
+            },
+            DeniedError,
+            "bob may not seal",
+        ),
+        (
+            lambda draft: {"sharing": {"groups": (replace(draft.sharing.groups[0], threshold=1),)}},
+            DeniedError,
+            "not that of roster custodians",
+        ),
+        (lambda _: {"sharing": {"roster": "governance"}}, DeniedError, "not that of roster custodians"),
+        (lambda _: {"sharing": {"content": "ab" * 32}}, IntegrityError, "another content"),
+        (lambda _: {"sharing": {"generation": U64(1), "reshare": "ab" * 32}}, IntegrityError, "not the sealer's own"),
+        (lambda _: {"content": {"created": Time(now() + 7200)}}, DeniedError, "ahead of the broker's clock"),
+    ],
+    ids=[
+        "other deployment",
+        "in somebody's name",
+        "signed by somebody else",
+        "no sealer of this name",
+        "lower threshold",
+        "other roster",
+        "sharing of other content",
+        "later generation",
+        "from the future",
+    ],
+)
+def test_a_manifest_that_the_root_does_not_allow(
+    site: Site, draft: Sealed, change: Change, error: type[CustodyError], match: str
+) -> None:
+    honest = malice.stored(site, draft, "manifest.json").read_bytes()
+    refused(site, malice.reseal(site, draft, **change(draft)).manifest, error, match)
+    malice.stored(site, draft, "manifest.json").write_bytes(honest)
+    site.register(draft)
+
+
+def test_a_wrap_is_missing_so_that_a_custodian_is_left_out(site: Site, draft: Sealed) -> None:
+    for wraps in (
+        draft.manifest.wraps[:2],
+        (*draft.manifest.wraps[:2], replace(draft.manifest.wraps[2], device="ab" * 32)),
+    ):
+        lying = replace(draft.manifest, wraps=wraps)
+        malice.stored(site, draft, "manifest.json").write_bytes(lying.encode())
+        refused(site, lying, IntegrityError, "not exactly one wrapped share for each device")
+
+
+def test_what_is_registered_is_not_what_is_stored(site: Site, draft: Sealed) -> None:
+    """A manifest, a digest list, a ciphertext: the store must hold exactly what is taken into custody."""
+    refused(site, replace(draft.manifest, wraps=draft.manifest.wraps[::-1]), IntegrityError, "in the store is another")
+    for name, cut, match in (("1.digests", b"?" * 128, "digest list"), ("1.floe", b"short", "5 bytes, expected")):
+        path = malice.stored(site, draft, name)
+        whole = path.read_bytes()
+        path.write_bytes(cut)
+        refused(site, draft.manifest, IntegrityError, match)
+        path.write_bytes(whole)
+    site.register(draft)
+
+
+def test_two_versions_with_one_vid(site: Site, draft: Sealed) -> None:
+    """One vid is one set of keys and one place in the store."""
+    site.register(draft)
+    twin = malice.reseal(site, draft, content={"version": "demo/twin@2"}, sharing={"version": "demo/twin@2"})
+    refused(site, twin.manifest, ConflictError, "exists already")
+
+
+def test_other_content_under_a_name_that_is_taken(site: Site, draft: Sealed, source: Path) -> None:
+    site.register(draft)
+    other = site.seal(source, "demo/other@1")
+    name = {"version": draft.content.version}
+    refused(site, malice.reseal(site, other, content=name, sharing=name).manifest, ConflictError, "with other content")
+
+
+def refused(site: Site, manifest: Manifest, error: type[CustodyError], match: str) -> None:
+    """Registering it fails, and leaves no trace in the log."""
+    before = len(malice.entries(site))
+    with site.calls("dave") as calls, pytest.raises(error, match=match):
+        calls.register_version(manifest.encode())
+    assert len(malice.entries(site)) == before

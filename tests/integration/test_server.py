@@ -1,0 +1,134 @@
+"""The broker as a server: health, long polls by the hundred, and starts that must be refused."""
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from custody.errors import ConfigError, IntegrityError
+from custody.wire.tls import channel_credentials
+from tests.doubles.site import Site, write_model
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with Site(tmp_path_factory.mktemp("server") / "site") as running:
+        yield running
+
+
+def test_health_is_served_over_mtls(site: Site) -> None:
+    options = [("grpc.ssl_target_name_override", "broker-1.custody")]
+    with grpc.secure_channel(site.address, channel_credentials(site.tls("tls/job")), options=options) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "custody.v1.Broker"):
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_long_poll_returns_with_the_change_and_at_its_end(site: Site, tmp_path: Path) -> None:
+    sealed = site.seal(write_model(tmp_path / "source", {"a": 10}), "server/poll@1")
+    site.register(sealed)
+    with site.calls("dave") as dave:
+        view = dave.submit_request(site.request(sealed))
+        seen = len(view.receipts)
+        started = time.monotonic()
+        assert len(dave.get_request(view.request, seen=seen, wait_seconds=1).receipts) == seen
+        assert time.monotonic() - started >= 0.9
+        decision, _, _ = site.decide(view, "alice")
+        timer = threading.Timer(0.3, lambda: site.calls("alice").decide(decision))
+        timer.start()
+        assert len(dave.get_request(view.request, seen=seen, wait_seconds=30).receipts) == seen + 1
+        timer.join()
+
+
+def test_two_hundred_waiting_calls_hold_up_nobody(site: Site, tmp_path: Path) -> None:
+    sealed = site.seal(write_model(tmp_path / "source", {"a": 10}), "server/many@1")
+    site.register(sealed)
+    with site.calls("dave") as dave:
+        view = dave.submit_request(site.request(sealed))
+        woken: list[int] = []
+
+        def wait() -> None:
+            woken.append(len(dave.get_request(view.request, seen=len(view.receipts), wait_seconds=30).receipts))
+
+        waiting = [threading.Thread(target=wait) for _ in range(200)]
+        for thread in waiting:
+            thread.start()
+        with site.calls("alice") as alice:
+            alice.hello(site.hello("alice"))
+            decision, _, _ = site.decide(view, "alice")
+            alice.decide(decision)
+        for thread in waiting:
+            thread.join(30)
+    assert woken == [len(view.receipts) + 1] * 200
+
+
+def refused(directory: Path) -> tuple[int, str]:
+    """Start a broker that must not start; return its exit code and what it said."""
+    result = subprocess.run(
+        [sys.executable, "-m", "custody.cli", "broker", "serve", "--config", "broker/broker.toml"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in result.stderr
+    assert "listening" not in result.stdout
+    return result.returncode, "\n".join(line for line in result.stderr.splitlines() if not line.startswith("{"))
+
+
+WRONG: dict[str, tuple[Callable[[str], str], int, str]] = {
+    "another broker id": (lambda text: text.replace('id = "broker-1"', 'id = "broker-9"'), 16, "does not name this"),
+    "another genesis": (lambda text: re.sub(r'genesis = "[0-9a-f]{8}', 'genesis = "deadbeef', text), 11, "genesis"),
+    "no such key": (lambda text: text.replace("file:broker.key", "file:nothing.key"), 16, "nothing.key"),
+    "a secret that is no URI": (lambda text: text.replace("file:row.key", "row.key"), 16, "row.key"),
+    "no such root": (lambda text: text.replace("root.json", "root-9.json"), 16, "root-9.json"),
+    "no witness URL": (lambda text: text.replace("witness-1 =", "witness-2 ="), 16, "witness-1"),
+    "no such certificate": (lambda text: text.replace("tls/tls.crt", "tls/none.crt"), 16, "none.crt"),
+    "a store of no kind": (lambda text: text.replace('url = "file:../store"', 'url = "ftp://x"'), 16, "ftp"),
+    "a port that cannot be": (lambda text: text.replace("127.0.0.1:0", "256.0.0.1:0"), 16, "256.0.0.1"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_setting_is_one_line_and_no_service(site: Site, wrong: str) -> None:
+    change, code, says = WRONG[wrong]
+    site.stop("broker")
+    address, site.address = site.address, ""
+    try:
+        site.configure(change)
+        exit_code, said = refused(site.directory)
+        assert exit_code == code, said
+        assert says in said
+        assert len([line for line in said.splitlines() if not line.startswith("  hint:")]) == 1
+    finally:
+        site.address = address
+        site.configure()
+        site.start_broker()
+
+
+def test_another_policy_or_row_key_is_refused(site: Site) -> None:
+    site.stop("broker")
+    policy = site.directory / "broker/policy/policy.cedar"
+    row_key = site.directory / "broker/row.key"
+    try:
+        original = policy.read_bytes()
+        policy.write_bytes(original + b"\npermit (principal, action, resource);\n")
+        code, said = refused(site.directory)
+        policy.write_bytes(original)
+        assert (code, "policy" in said) == (ConfigError.exit_code, True)
+        key = row_key.read_bytes()
+        row_key.write_bytes(bytes(32))
+        code, said = refused(site.directory)
+        row_key.write_bytes(key)
+        assert (code, "MAC" in said or "row" in said) == (IntegrityError.exit_code, True)
+    finally:
+        site.start_broker()
