@@ -33,7 +33,7 @@ __all__ = ["BrokerSettings", "Home", "Profile", "TlsSettings"]
 _MAX_PROFILE: Final = 1 << 16
 _MAX_SEEN: Final = 4096
 
-Setting = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+_Setting = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,16 +43,16 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class BrokerSettings(_Table, frozen=True, kw_only=True):
     """Where the broker is: ``host:port``, and the name in its certificate where that differs from the host."""
 
-    address: Setting
-    server_name: Setting | None = None
+    address: _Setting
+    server_name: _Setting | None = None
 
 
 class TlsSettings(_Table, frozen=True, kw_only=True):
     """Paths of this tool's own certificate and key, and of the CA certificates it accepts (PEM)."""
 
-    certificate: Setting
-    key: Setting
-    ca: Setting
+    certificate: _Setting
+    key: _Setting
+    ca: _Setting
 
 
 class Profile(_Table, frozen=True, kw_only=True):
@@ -61,8 +61,8 @@ class Profile(_Table, frozen=True, kw_only=True):
     deployment: Deployment
     genesis: Digest | None = None
     person: PersonId | None = None
-    key_file: Setting | None = None
-    store: Setting | None = None
+    key_file: _Setting | None = None
+    store: _Setting | None = None
     broker: BrokerSettings | None = None
     tls: TlsSettings | None = None
 

@@ -76,11 +76,15 @@ class Judge:
         self._report = report
         self._pending: deque[_Pending] = deque()
         self._broken: dict[str, int] = {}
+        self._unread: int | None = None
 
-    def lost(self, index: int) -> None:
-        """Go on without an entry that could not be read."""
+    def lost(self, index: int, data: bytes) -> None:
+        """Go on without an entry that cannot be believed. What ``data`` claims is used to tell what may follow."""
         self.state.size += 1
-        self._broken[f"entry {index}"] = index
+        try:
+            self._mark(index, Entry.parse(data))
+        except FormatError:
+            self._unread = index if self._unread is None else self._unread
 
     def entry(self, index: int, data: bytes) -> None:
         """Judge the next entry."""
@@ -88,7 +92,7 @@ class Judge:
             entry = Entry.parse(data)
         except FormatError as error:
             self._report.find(Finding(index, "entry-format", error.message))
-            self.lost(index)
+            self.lost(index, data)
             return
         self._report.types[entry.type] += 1
         root = self.state.root if self.state.roots else None
@@ -105,9 +109,7 @@ class Judge:
         if len(self._pending) == _MOST_PENDING:
             self._pending.popleft()
             self._report.remark("uncovered", "entries that no good checkpoint covers were not compared with its time")
-        self._pending.append(
-            _Pending(index, entry.time, tuple(_certificates(documents)), root or self.state.root)
-        )
+        self._pending.append(_Pending(index, entry.time, tuple(_certificates(documents)), root or self.state.root))
 
     def covered(self, size: int, by: Cosigned) -> None:
         """Compare the entries that are new in a good checkpoint with the times of its witnesses."""
@@ -136,21 +138,27 @@ class Judge:
         self._report.find(finding)
 
     def _pass_over(self, index: int, entry: Entry) -> None:
-        """Go on without the effect of an entry, and remember what may build on it."""
+        """Go on without the effect of an entry."""
         self.state.size += 1
         self.state.used.add(entry.id)
+        self._mark(index, entry)
+
+    def _mark(self, index: int, entry: Entry) -> None:
+        """Remember what may build on a wrong entry, under the first one that it builds on itself."""
+        cause = self._follows(entry)
+        cause = index if cause is None else cause
         made = [f"entry {index}", *(reference.document for reference in entry.documents)]
         made += [value for value in (entry.request, entry.terms, entry.session) if value]
         if entry.type == "manifest":
             made.append(str(entry.version))
         for name in made:
-            self._broken.setdefault(name, index)
+            self._broken.setdefault(name, cause)
 
     def _follows(self, entry: Entry) -> int | None:
-        """Return the first wrong entry that this one builds on, if there is one."""
+        """Return the first wrong entry that this one builds on, or may build on, if there is one."""
         built = [entry.root, entry.request, entry.terms, entry.session, entry.release_key, entry.version]
         built += [f"entry {entry.parent.index}"] if entry.parent else []
-        return min((self._broken[name] for name in built if name in self._broken), default=None)
+        return min((self._broken[name] for name in built if name in self._broken), default=self._unread)
 
     def _compare(self, pending: _Pending, by: Cosigned) -> None:
         if pending.time > by.earliest + MAX_SKEW:
@@ -179,4 +187,3 @@ def _certificates(documents: Mapping[str, Envelope]) -> Iterator[tuple[str, Work
             actor = getattr(document, field, None)
             if isinstance(actor, Workload):
                 yield kind.document_kind(), actor
-

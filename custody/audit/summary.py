@@ -84,15 +84,13 @@ def _session_outcome(entry: Entry) -> str:
 
 
 def _stop(entry: Entry) -> str:
-    return f"stop: {entry.reason}, {'lease ' + _short(entry.terms) if entry.terms else 'request'}"
+    stopped = f"lease {_short(entry.terms)}" if entry.terms else f"request {_short(entry.request)}"
+    return f"stops {stopped}: {entry.reason}"
 
 
 def _close(entry: Entry) -> str:
-    return f"closes {'lease ' + _short(entry.terms) if entry.terms else 'request ' + _short(entry.request)}: {entry.reason}"
-
-
-def _hello(entry: Entry) -> str:
-    return "asks which trust root is in force"
+    closed = f"lease {_short(entry.terms)}" if entry.terms else f"request {_short(entry.request)}"
+    return f"closes {closed}: {entry.reason}"
 
 
 def _other(entry: Entry) -> str:
@@ -115,5 +113,5 @@ _WORDS: Final[Mapping[str, Callable[[Entry], str]]] = {
     "session-outcome": _session_outcome,
     "stop": _stop,
     "close": _close,
-    "hello": _hello,
+    "hello": lambda _: "asks which trust root is in force",
 }

@@ -63,9 +63,7 @@ def verify_log(
     report.deployment = pins.deployment or first.checkpoint.origin
     if saved is not None:
         saved.require_pins(report.deployment, pins.genesis)
-    walk = _Walk(source, report, pins, shown, sizes, saved)
-    walk.progress = progress
-    walk.run(first)
+    _Walk(source, report, pins, shown=shown, sizes=sizes, saved=saved, progress=progress).run(first)
     return report
 
 
@@ -77,11 +75,13 @@ class _Walk:
         source: Source,
         report: Report,
         pins: Pins,
+        *,
         shown: Claim | None,
         sizes: Sequence[int] | None,
         saved: Saved | None,
+        progress: Callable[[int, int], None] | None,
     ) -> None:
-        self.progress: Callable[[int, int], None] | None = None
+        self._progress = progress
         self._source = source
         self._report = report
         self._shown = shown
@@ -116,8 +116,8 @@ class _Walk:
             return None
         self._report.remark(
             "shown-older",
-            f"{first.path} states size {first.checkpoint.size}, but {claim.path} is newer and witnessed: publishing was "
-            "interrupted, the log grew while it was read, or an old checkpoint was put in its place",
+            f"{first.path} states size {first.checkpoint.size}, but {claim.path} is newer and witnessed: publishing "
+            "was interrupted, the log grew while it was read, or an old checkpoint was put in its place",
         )
         return claim
 
@@ -138,12 +138,15 @@ class _Walk:
                 self._stopped = True
                 break
             leaves = _leaves(authority, index, width)
+            self._bundles.compare_partials(index, leaves or [leaf_hash(entry) for entry in entries])
             for offset in range(self._tree.size % TILE_WIDTH, width):
                 self._entry(entries[offset], leaves[offset] if leaves else None)
-                if self._stopped:
-                    break
-            if self.progress:
-                self.progress(self._tree.size, size)
+                if not self._judge.state.roots:
+                    self._report.remark("stopped", "without the pinned genesis trust root nothing else can be judged")
+                    self._stopped = True
+                    return
+            if self._progress:
+                self._progress(self._tree.size, size)
         if self._tree.size == size:
             self._tree.finish()
 
@@ -153,14 +156,12 @@ class _Walk:
             text = f"its leaf hash is {actual.hex()[:16]}…, the log was signed with {leaf.hex()[:16]}…"
             self._report.find(Finding(index, "entry-altered", text))
             self._tree.append(leaf)
-            self._judge.lost(index)
+            self._judge.lost(index, data)
         else:
             self._tree.append(actual)
             self._judge.entry(index, data)
             self._report.audited += 1
         if not self._judge.state.roots:
-            self._report.remark("stopped", "without the pinned genesis trust root nothing else can be judged")
-            self._stopped = True
             return
         if index == 0:
             self._checkpoint(0, self._before)
@@ -274,9 +275,7 @@ class _Walk:
             self._report.find(Finding(None, "checkpoint-format", error.message, path))
             return None
         if claim.checkpoint.size != size:
-            self._report.find(
-                Finding(None, "checkpoint-format", f"{path} states size {claim.checkpoint.size}", path)
-            )
+            self._report.find(Finding(None, "checkpoint-format", f"{path} states size {claim.checkpoint.size}", path))
             return None
         return claim
 

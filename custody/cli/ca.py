@@ -10,7 +10,7 @@ from custody.cli.profile import clock
 from custody.cli.registry import group, place
 from custody.values import SpiffeId, Time
 
-__all__ = ["ca"]
+__all__ = ["ca", "init", "issue"]
 
 
 @group()

@@ -12,7 +12,7 @@ from custody.custodian.keys import check_new, create_key, export_key, load_key
 from custody.documents.show import fingerprint
 from custody.values import Name, PersonId
 
-__all__ = ["custodian"]
+__all__ = ["custodian", "export", "keygen"]
 
 
 @group()

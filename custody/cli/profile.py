@@ -23,6 +23,7 @@ __all__ = [
     "prompter",
     "roots_option",
     "store_url",
+    "unlock",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])

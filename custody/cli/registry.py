@@ -39,6 +39,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "recover": Entry(
         "Versions", "recover", "recover_command", "Break glass: open a version with a quorum of key files."
     ),
+    "log": Entry("Audit", "log", "log", "Verify and read the transparency log."),
+    "register": Entry("Versions", "register", "register", "Put a sealed version into custody."),
     "broker": Entry("Servers", "broker", "broker", "Configure and run a broker."),
     "witness": Entry("Servers", "witness", "witness", "Run a witness."),
 }

@@ -19,7 +19,7 @@ from custody.documents.show import changes, fingerprint, rows
 from custody.errors import ConfigError, ConflictError, IntegrityError
 from custody.rules.roots import follow_roots
 
-__all__ = ["root"]
+__all__ = ["combine_command", "create", "root", "show", "sign", "verify"]
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _ANY = click.Path(path_type=Path)

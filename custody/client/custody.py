@@ -43,9 +43,12 @@ class Custody:
         self.identity: Final = identity or WorkloadIdentity(settings.tls, around.sleep)
 
     @classmethod
-    def connect(cls, home: Home, *, identity: Identity | None = None, memory: Memory | None = None) -> Self:
-        """Use the settings of a home. Nothing is sent yet. Raises ``ConfigError`` naming what is missing."""
-        return cls(Settings.of_home(home), identity=identity, memory=memory)
+    def connect(cls, home: Home, *, identity: Identity | None = None, remember: bool = True) -> Self:
+        """Use the settings of a home, and its memory unless ``remember`` is false (a home that cannot be written).
+
+        Nothing is sent yet. Raises ``ConfigError`` naming what is missing.
+        """
+        return cls(Settings.of_home(home), identity=identity, memory=home if remember else None)
 
     def close(self) -> None:
         """Close the connection. Close sessions first."""

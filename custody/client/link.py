@@ -5,7 +5,7 @@ changed. An old one is closed when the last call on it has ended: streams of oth
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,7 +16,6 @@ import grpc
 from custody.client.backoff import Backoff
 from custody.client.settings import Memory, Settings, Surroundings
 from custody.crypto import svid
-from custody.documents.root import Root
 from custody.errors import ConfigError, IntegrityError, InterruptedByUser, UnavailableError
 from custody.rules.trust import Seen, Trust
 from custody.values import Time
@@ -77,10 +76,7 @@ class _Connection:
 
 
 class Link:
-    """Calls that survive broken connections, and what this program believes. Safe for use by many threads.
-
-    ``roots`` are the verified trust roots by digest; empty until something was verified.
-    """
+    """Calls that survive broken connections, and what this program believes. Safe for use by many threads."""
 
     def __init__(
         self, settings: Settings, around: Surroundings, memory: Memory | None = None, connect: Dial = dial
@@ -95,7 +91,6 @@ class Link:
         self._closed = False
         self._trusting = threading.RLock()
         self._trust = Trust(settings.deployment, settings.genesis, memory.seen() if memory else Seen())
-        self.roots: Mapping[str, Root] = {}
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""
@@ -167,7 +162,7 @@ class Link:
         A check that fails is done once more with the newest roots: the trust root may have changed since.
         """
         with self._trusting:
-            if not self.roots:
+            if not self._trust.roots:
                 self._learn()
             try:
                 result = check(self._trust)
@@ -180,9 +175,7 @@ class Link:
 
     def _learn(self) -> None:
         """Take the roots from the broker; they are believed because they follow from the pinned genesis."""
-        logged = self.call(Calls.get_roots)
-        self._trust.take_roots(logged)
-        self.roots = {envelope.digest: envelope.document(Root) for envelope, _ in logged}
+        self._trust.take_roots(self.call(Calls.get_roots))
 
     def _take(self) -> _Connection:
         stamp = self.settings.tls.stamp()

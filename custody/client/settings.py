@@ -76,20 +76,6 @@ class Pins(Protocol):
         ...
 
 
-class Home(Protocol):
-    """A tool's home (``custody.app.home.Home``): its settings, and how paths in them are meant."""
-
-    path: Path
-
-    def require_profile(self) -> Pins:
-        """Return the settings."""
-        ...
-
-    def resolve(self, setting: str) -> Path:
-        """Return the path that a setting means."""
-        ...
-
-
 class Memory(Protocol):
     """Keeps the highest epoch and the largest tree that were seen, so that a rollback is noticed later too."""
 
@@ -99,6 +85,20 @@ class Memory(Protocol):
 
     def remember(self, seen: Seen, root: str) -> None:
         """Keep what was verified; ``root`` is the digest of the newest trust root. Never goes back."""
+        ...
+
+
+class Home(Memory, Protocol):
+    """A tool's home (``custody.app.home.Home``): its settings, how paths in them are meant, and its memory."""
+
+    path: Path
+
+    def require_profile(self) -> Pins:
+        """Return the settings."""
+        ...
+
+    def resolve(self, setting: str) -> Path:
+        """Return the path that a setting means."""
         ...
 
 

@@ -1,12 +1,10 @@
 """A version as a requester or job believes it: logged, and sealed by somebody who may."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from custody.client.link import Link
 from custody.documents.content import Content
 from custody.documents.dsse import Envelope
-from custody.documents.root import Root
 from custody.documents.sharing import Sharing
 from custody.entries.receipt import Receipt, Verified
 from custody.errors import DeniedError, IntegrityError
@@ -30,16 +28,15 @@ class Version:
 def get_version(link: Link, name: str) -> Version:
     """Fetch a version and verify it. Raises ``NotFoundError``, ``IntegrityError``."""
     reply = link.call(lambda calls: calls.get_version(name))
-    return link.verify(lambda trust: verify_version(trust, link.roots, name, reply))
+    return link.verify(lambda trust: verify_version(trust, name, reply))
 
 
-def verify_version(trust: Trust, roots: Mapping[str, Root], name: str, reply: VersionReply) -> Version:
+def verify_version(trust: Trust, name: str, reply: VersionReply) -> Version:
     """Require that the receipt is of the entry that took exactly these documents into custody, signed by a sealer whom
     the trust root lets seal this name.
 
     A log holds what its broker wrote. So the sealer's signature is verified too, and not only that it was logged. It is
-    judged under the root (of ``roots``, by digest) that the entry names: what was rightly sealed stays so when the
-    sealer leaves.
+    judged under the root that the entry names: what was rightly sealed stays so when the sealer leaves.
     """
     verified = _check_entry(trust, reply.receipt, reply.content, reply.sharing)
     content, sharing = reply.content.document(Content), reply.sharing.document(Sharing)
@@ -54,7 +51,7 @@ def verify_version(trust: Trust, roots: Mapping[str, Root], name: str, reply: Ve
         raise IntegrityError(f"{name}: the entry in the log is of another content or sharing")
     if content.deployment != trust.deployment:
         raise IntegrityError(f"{name} is of deployment {content.deployment}")
-    root = roots[entry.root]
+    root = next(root for root in trust.roots if root.digest == entry.root)
     party = verify_actor(reply.content, content.sealer, root, entry.time)
     if entry.actor != party:
         raise IntegrityError(

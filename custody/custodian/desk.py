@@ -100,7 +100,7 @@ class Desk:
                 f"rollback: a log of {self._head.checkpoint.size} entries is shown, {smallest} were seen before",
                 hint="somebody shows an old log; ask the operators, and do not sign",
             )
-        self.chain: Final = Chain.of(trust, [envelope for envelope, _ in logged])
+        self.chain: Final = Chain.of(trust)
         self._remember()
 
     # -- looking
@@ -142,7 +142,7 @@ class Desk:
     def requests(self, *, closed: bool = False) -> Iterator[RequestView | tuple[str, CustodyError]]:
         """Yield the requests that concern the caller, in order of filing.
 
-        One that does not verify is yielded as its digest and the error: it must neither be believed nor hide the others.
+        One that does not verify is yielded as its digest and the error: it is not believed, and hides no other.
         """
         for reply in self._pages(
             lambda token: self._calls.list_requests(closed=closed, page_token=token, page_size=_PAGE)

@@ -32,13 +32,9 @@ class Chain:
     digests: tuple[str, ...]
 
     @classmethod
-    def of(cls, trust: Trust, envelopes: Sequence[Envelope]) -> "Chain":
-        """Take the roots that ``trust`` has just verified."""
-        return cls(
-            trust.deployment,
-            tuple(envelope.document(Root) for envelope in envelopes),
-            tuple(envelope.digest for envelope in envelopes),
-        )
+    def of(cls, trust: Trust) -> "Chain":
+        """Take the roots that ``trust`` has verified."""
+        return cls(trust.deployment, trust.roots, tuple(root.digest for root in trust.roots))
 
     @property
     def newest(self) -> Root:

@@ -1,8 +1,8 @@
 """A custodian's review: what is asked, by whom, who has decided, and whether this person may. Pure.
 
-``review`` is given what the log says, judged already (``custody.custodian.fold``), and adds what concerns the person who
-looks: slot, device, standing. What may be signed follows from a review and from nothing else; ``require_same`` compares
-two of them, so that what is signed is what was shown.
+``review`` is given what the log says, judged already (``custody.custodian.fold``), and adds what concerns the person
+who looks: slot, device, standing. What may be signed follows from a review and from nothing else; ``require_same``
+compares two of them, so that what is signed is what was shown.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,10 @@ _ERRORS: Final[dict[str, type[CustodyError]]] = {kind.__name__: kind for kind in
 
 
 def rewrap_aside(job: Job, seed: SecretBytes) -> tuple[bytes, ...]:
-    """Do ``rewrap_child.rewrap`` in a process of its own; raises what it raises, and ``UnavailableError`` if it dies."""
+    """Do ``rewrap_child.rewrap`` in a process of its own.
+
+    Raises what that raises, and ``UnavailableError`` where the process dies.
+    """
     # -I: no user site, no PYTHON* variables; the environment is empty for the same reason.
     process = subprocess.Popen(
         [sys.executable, "-I", "-m", "custody.custodian.rewrap_child"],

@@ -63,7 +63,7 @@ class Content(Document, frozen=True, kw_only=True):
     created: Time
     sealer: Person | Workload
     segment: U64
-    files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=100_000)]
+    files: Annotated[tuple[File, ...], Meta(min_length=1, max_length=50_000)]
     lineage: Annotated[tuple[Digest, ...], Meta(max_length=64)]
     labels: Annotated[tuple[Label, ...], Meta(max_length=64)]
     retention: Name

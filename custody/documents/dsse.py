@@ -27,7 +27,7 @@ from custody.values import Digest
 
 __all__ = ["MAX_ENVELOPE", "Document", "Envelope", "Signature", "Signer", "document_digest", "pae", "sign"]
 
-MAX_ENVELOPE = 16 << 20  # a content that names 100,000 files fits; a stranger's gigabyte does not
+MAX_ENVELOPE = 16 << 20  # a content that names 50,000 files fits; a stranger's gigabyte does not
 
 
 def pae(payload_type: str, payload: bytes) -> bytes:
@@ -154,8 +154,12 @@ def sign(document: Document, signers: Sequence[Signer]) -> Envelope:
     payload = document.encode()
     type(document).parse(payload)
     message = pae(document.payload_type, payload)
-    return Envelope(
+    envelope = Envelope(
         payload=payload,
         payloadType=document.payload_type,
         signatures=tuple(Signature(keyid=signer.key_id, sig=signer.sign(message)) for signer in signers),
     )
+    if len(envelope.encode()) > MAX_ENVELOPE:
+        text = f"{document.document_kind()}: more than {MAX_ENVELOPE} bytes when signed"
+        raise FormatError(text, hint="name fewer files, or files with shorter paths")
+    return envelope

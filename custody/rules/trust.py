@@ -56,6 +56,11 @@ class Trust:
         return self._roots[-1]
 
     @property
+    def roots(self) -> tuple[Root, ...]:
+        """Every verified root, genesis first."""
+        return tuple(self._roots)
+
+    @property
     def root_digest(self) -> str:
         """Its document digest."""
         return self._digests[-1]

@@ -41,13 +41,16 @@ class Granted:
 
     def wrap(self, y: bytes, **changes: str) -> bytes:
         """Wrap any share as bob would: for this request, these terms, this release key, his slot and device."""
-        bound = {
-            "request": self.view.request,
-            "terms": self.lease,
-            "key": self.key.digest,
-            "sharing": self.sealed.manifest.sharing.digest,
-        } | changes
-        info = hpke.release_info(*map(bytes.fromhex, bound.values()), 0, 2, self.site.keys["bob"].key_id)
+        terms, key = changes.get("terms", self.lease), changes.get("key", self.key.digest)
+        info = hpke.release_info(
+            bytes.fromhex(self.view.request),
+            bytes.fromhex(terms),
+            bytes.fromhex(key),
+            bytes.fromhex(self.sealed.manifest.sharing.digest),
+            BOB.group,
+            BOB.index,
+            self.site.keys["bob"].key_id,
+        )
         return hpke.seal(self.key.document(ReleaseKey).xwing, info, bytearray(y))
 
     def send(self, wrapped: bytes, envelope: Envelope | None = None, who: str = "bob") -> None:
@@ -75,7 +78,16 @@ def plus_l(y: bytes) -> bytes:
     return (int.from_bytes(y, "little") + L).to_bytes(32, "little")
 
 
-Bad = Callable[[Granted, dict[Slot, bytes]], bytes]
+@pytest.fixture(scope="module")
+def shares(site: Site, sealed: Sealed, source: Path) -> dict[str, bytes]:
+    """Shares of the version by person, and alice's, bob's and carol's of another."""
+    other = site.seal(source, "demo/other@1")
+    persons = {slot: holder.person for slot, holder in sealed.sharing.slots().items()}
+    found: dict[str, bytes] = {persons[slot]: y for slot, y in malice.shares_of(site, sealed).items()}
+    return found | {f"other {persons[slot]}": y for slot, y in malice.shares_of(site, other).items()}
+
+
+Bad = Callable[[Granted, dict[str, bytes]], bytes]
 
 
 @pytest.mark.parametrize(
@@ -83,19 +95,19 @@ Bad = Callable[[Granted, dict[Slot, bytes]], bytes]
     [
         pytest.param(lambda g, _: g.wrap(rng(31) + b"\x00"), "does not match its commitment", id="any scalar"),
         pytest.param(lambda g, _: g.wrap(bytes(32)), "does not match its commitment", id="zero"),
-        pytest.param(lambda g, y: g.wrap(plus_l(y[BOB])), "does not match its commitment", id="y plus L"),
-        pytest.param(lambda g, y: g.wrap(y[Slot(group=0, index=3)]), "does not match", id="carol's share"),
-        pytest.param(lambda g, _: g.wrap(next(iter(OTHER.values()))), "does not match", id="share of another version"),
-        pytest.param(lambda g, y: g.wrap(y[BOB], terms="ab" * 32), "not sealed to this key", id="for other terms"),
-        pytest.param(lambda g, y: g.wrap(y[BOB], key="ab" * 32), "not sealed to this key", id="for another key"),
+        pytest.param(lambda g, y: g.wrap(plus_l(y["bob"])), "does not match its commitment", id="y plus L"),
+        pytest.param(lambda g, y: g.wrap(y["carol"]), "does not match", id="carol's share"),
+        pytest.param(lambda g, y: g.wrap(y["other bob"]), "does not match", id="share of another version"),
+        pytest.param(lambda g, y: g.wrap(y["bob"], terms="ab" * 32), "not sealed to this key", id="for other terms"),
+        pytest.param(lambda g, y: g.wrap(y["bob"], key="ab" * 32), "not sealed to this key", id="for another key"),
         pytest.param(lambda _, __: rng(WRAPPED_SHARE), "not sealed to this key", id="garbage"),
     ],
 )  # fmt: skip
 def test_a_bad_share_names_its_custodian_and_the_lease_stays_granted(
-    site: Site, sealed: Sealed, source: Path, bad: Bad, match: str
+    granted: Granted, shares: dict[str, bytes], source: Path, bad: Bad, match: str
 ) -> None:
-    granted = Granted(site, sealed)
-    granted.send(bad(granted, malice.shares_of(site, sealed)))
+    site = granted.site
+    granted.send(bad(granted, shares))
     with pytest.raises(IntegrityError, match=f"the share of bob is bad: .*{match}") as caught:
         granted.open()
     assert "alice" not in caught.value.message
@@ -107,15 +119,6 @@ def test_a_bad_share_names_its_custodian_and_the_lease_stays_granted(
         assert dave.get_request(granted.view.request).phase == "granted"
     granted.send(granted.wrapped, granted.release)
     assert granted.open() == (source / "weights.bin").read_bytes()
-
-
-OTHER: dict[Slot, bytes] = {}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def other_shares(site: Site, source: Path) -> None:
-    """Shares of another version."""
-    OTHER.update(malice.shares_of(site, site.seal(source, "demo/other@1")))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from custody.errors import FormatError
 from custody.values import VersionId
 
 
-@pytest.mark.parametrize("text", ["a", "a@", "@1", "a@1\n", "a/../b@1", "A B@1", "a@1/2", "а@1", "a" * 200 + "@1", ""])
+@pytest.mark.parametrize(
+    "text", ["a", "a@", "@1", "a@1\n", "a/../b@1", "A B@1", "a@1/2", "\u0430@1", "a" * 200 + "@1", ""]
+)
 def test_what_is_no_version_is_refused_and_shown_escaped(text: str) -> None:
     with pytest.raises(FormatError) as caught:
         checked(VersionId, text, "version")

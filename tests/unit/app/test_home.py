@@ -88,9 +88,10 @@ def test_memory_only_goes_forward(home: Home) -> None:
 
 def test_two_roots_of_one_epoch_are_a_fork(home: Home) -> None:
     home.saw_root(1, D1)
-    for act in (lambda: home.saw_root(1, D2), lambda: home.remember(Seen(1, 5), D2)):
-        with pytest.raises(IntegrityError, match="two trust roots of epoch 1"):
-            act()
+    with pytest.raises(IntegrityError, match="two trust roots of epoch 1"):
+        home.saw_root(1, D2)
+    with pytest.raises(IntegrityError, match="two trust roots of epoch 1"):
+        home.remember(Seen(1, 5), D2)
 
 
 def test_damaged_memory_is_no_empty_memory(home: Home) -> None:

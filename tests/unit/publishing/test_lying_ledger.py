@@ -3,9 +3,11 @@
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from custody.adapters.store_local import LocalStore
 from custody.errors import ConfigError, CustodyError, IntegrityError, UnavailableError
 from tests.doubles.tlog import log_signer
 from tests.doubles.witness import LocalWitness
@@ -249,6 +251,37 @@ def test_a_log_store_that_lost_or_changed_tiles_of_the_right_edge_is_refused(
             published.running().receipt(3)
     else:
         refused(published, IntegrityError, "log store has lost|do not lead to the root")
+
+
+class FlippingStore(LocalStore):
+    """A disk that flips a bit of one blob on its way, and says that all is well."""
+
+    flip = ""
+
+    def put_new(self, key: str, source: BinaryIO | bytes) -> None:
+        data = bytearray(source if isinstance(source, bytes) else source.read())
+        if key == self.flip:
+            data[len(data) // 2] ^= 1
+        super().put_new(key, bytes(data))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tile/entries/000", "tile/0/000", "tile/entries/001.p/44", "tile/0/001.p/44", "tile/1/000.p/1"],
+)
+def test_a_bit_that_flips_on_its_way_to_the_disk_is_never_signed(world: World, name: str) -> None:
+    store = FlippingStore(world.path / "log")
+    publisher = world.publisher(store=store)
+    publisher.recover()
+    world.publish(publisher)
+    before = world.journal.checkpoint()
+    store.flip = name
+    world.append(*[entry(i) for i in range(300)])
+    with pytest.raises(IntegrityError):
+        publisher.publish_once()
+    assert world.journal.checkpoint() == before
+    assert publisher.failed is not None
+    store.close()
 
 
 def test_a_forged_published_checkpoint_is_refused(published: World) -> None:

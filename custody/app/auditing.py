@@ -1,0 +1,145 @@
+"""Puts an audit together: where the log lies, what is pinned, what an earlier run saw."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from custody.adapters import small_files
+from custody.adapters.store_local import LocalStore
+from custody.app.home import Home
+from custody.app.roots import load_roots
+from custody.audit.report import Report
+from custody.audit.saved import MAX_SAVED, Saved
+from custody.audit.source import MAX_OBJECT, Source
+from custody.audit.verify import Pins, verify_log
+from custody.audit.view import Judged, LogView, check_receipt
+from custody.entries.receipt_file import MAX_RECEIPT_FILE, encode_receipt, parse_receipt
+from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
+from custody.values import U64
+
+__all__ = ["Audit", "audit", "check_receipt_file", "open_log", "view_log", "write_receipt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What to verify a log with. ``genesis`` and ``deployment`` are as given, ``state`` the file of earlier runs."""
+
+    home: Home
+    genesis: str | None = None
+    deployment: str | None = None
+    state: Path | None = None
+
+
+@contextmanager
+def open_log(directory: Path | None, home: Home) -> Iterator[Source]:
+    """Open a published log: a directory, or without one the broker that the home names.
+
+    Raises ``NotFoundError`` where there is no such directory, ``ConfigError`` where the home names no broker.
+    """
+    if directory is None:
+        with _broker(home) as source:
+            yield source
+        return
+    if not directory.is_dir():
+        raise NotFoundError(f"{directory}: no such directory", hint="name the directory that holds the file checkpoint")
+    store = LocalStore(directory)
+    try:
+        yield Source(lambda path: store.get(path, limit=MAX_OBJECT), _named(store))
+    finally:
+        store.close()
+
+
+def audit(source: Source, how: Audit, *, online: bool, progress: Callable[[int, int], None] | None = None) -> Report:
+    """Verify a log from the pinned genesis on. Where its tree is sound, that is remembered in the state file.
+
+    Raises ``ConfigError`` where nothing is pinned, ``IntegrityError`` for two different pins and for the state file
+    of another deployment, and what ``verify_log`` raises.
+    """
+    pins = _pins(how)
+    saved = _saved(how.state)
+    report = verify_log(source, pins, saved, progress=progress)
+    where = "the broker" if online else "a directory"
+    report.remark("freshness", f"freshness unverified: {where} cannot show that there is no newer entry")
+    seen = how.home.seen().size
+    if seen > report.size:
+        report.remark("seen", f"this home has seen a log of {seen} entries; those after {report.size} were not audited")
+    if how.state is not None and report.sound_tree and report.size >= (saved.size if saved else 0):
+        state = Saved(deployment=report.deployment, genesis=pins.genesis, size=U64(report.size), root=report.root.hex())
+        small_files.replace(how.state, state.encode(), 0o600)
+    return report
+
+
+def view_log(source: Source, home: Home, roots: Sequence[Path], genesis: str | None) -> LogView:
+    """Open a log to look at, its checkpoint judged by the trust roots given or kept in the home."""
+    return LogView(source, load_roots(home, roots, genesis).roots)
+
+
+def write_receipt(view: LogView, index: int, path: Path) -> None:
+    """Write the receipt of an entry into a new file."""
+    small_files.create(path, encode_receipt(view.receipt(index)))
+
+
+def check_receipt_file(path: Path, home: Home, roots: Sequence[Path], genesis: str | None) -> Judged:
+    """Verify a receipt file offline. Raises ``FormatError`` naming the file, ``IntegrityError``."""
+    trusted = load_roots(home, roots, genesis)
+    try:
+        return check_receipt(parse_receipt(small_files.read(path, MAX_RECEIPT_FILE)), trusted.roots)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error.message}", hint=error.hint) from None
+    except IntegrityError as error:
+        raise IntegrityError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def _pins(how: Audit) -> Pins:
+    profile = how.home.profile()
+    pinned = profile.genesis if profile else None
+    if how.genesis is not None and pinned is not None and how.genesis != pinned:
+        raise IntegrityError(
+            f"--genesis {how.genesis[:16]}… is not the genesis pinned in {how.home.profile_path}",
+            hint="each deployment has a home of its own: choose another with --home",
+        )
+    genesis = how.genesis or pinned
+    if genesis is None:
+        raise ConfigError(
+            "no genesis trust root is pinned, so no log can be believed",
+            hint="pin it: custody root verify keys/root.json --pin    (or give --genesis DIGEST)",
+        )
+    if how.deployment is not None:
+        how.home.require_deployment(how.deployment)
+    return Pins(genesis, how.deployment or (profile.deployment if profile else None))
+
+
+def _saved(path: Path | None) -> Saved | None:
+    if path is None:
+        return None
+    try:
+        return Saved.parse(small_files.read(path, MAX_SAVED), str(path))
+    except NotFoundError:
+        return None
+    except FormatError as error:
+        raise IntegrityError(
+            f"{error.message}; it guards against rollback", hint="restore it, or start again with a new state file"
+        ) from None
+
+
+def _named(store: LocalStore) -> Callable[[str], Iterable[str]]:
+    def names(prefix: str) -> Iterable[str]:
+        return store.list(prefix)
+
+    return names
+
+
+@contextmanager
+def _broker(home: Home) -> Iterator[Source]:
+    from custody.client.link import Link
+    from custody.client.settings import Settings, Surroundings
+
+    around = Surroundings(lambda: int(time.time()), _no_entropy)
+    with Link(Settings.of_home(home), around) as link:
+        yield Source(lambda path: link.call(lambda calls: calls.get_log_object(path)))
+
+
+def _no_entropy(size: int) -> bytes:
+    raise ValueError(f"an audit makes no secrets, and no {size} random bytes")
