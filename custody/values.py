@@ -110,7 +110,7 @@ _BLANK: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 
-_SLASH_ALIKE: Final = re.compile("[\\\\\u2044\u2215\u2216\u2571\u2572\u27cb\u27cd\u29f5\u29f8\u29f9]")
+_SLASH_ALIKE: Final = re.compile("[\u2044\u2215\u2216\u2571\u2572\u27cb\u27cd\u29f5\u29f8\u29f9]")
 
 
 class U64(int):
@@ -195,9 +195,9 @@ def check_path(path: str) -> str:
         not path
         or len(path.encode()) > _MAX_PATH
         or any(part in ("", ".", "..") or len(part.encode()) > _MAX_PART for part in parts)
+        or "\\" in path
         or path[1:2] == ":"
-        or _SLASH_ALIKE.search(path)
-        or not unicodedata.is_normalized("NFKC", path)
+        or (not path.isascii() and (_SLASH_ALIKE.search(path) or not unicodedata.is_normalized("NFKC", path)))
     )
     if bad:
         message = f"path {path[:80]!a} is not a relative path inside a version"

@@ -46,7 +46,7 @@ _ROWS: Final = (
 )
 _NEWEST: Final = select(func.max(ENTRIES.c.idx))
 
-Mac = Callable[[int, bytes], bytes]
+_Mac = Callable[[int, bytes], bytes]
 
 
 def open_journal(url: str, row_key: bytes | bytearray | memoryview, deployment: str) -> "SqlJournal":
@@ -84,7 +84,7 @@ class SqlJournal:
     journal lives: ``custody.adapters.ledger_errors`` says why. Reads go on.
     """
 
-    def __init__(self, engine: Engine, path: Path | None, mac: Mac) -> None:
+    def __init__(self, engine: Engine, path: Path | None, mac: _Mac) -> None:
         self._engine = engine
         self._path = path
         self._file = _identity(path) if path else None
@@ -226,7 +226,7 @@ class SqlJournal:
 class _Transaction:
     """``JournalTransaction``. Entries and documents are collected and written together by ``flush``."""
 
-    def __init__(self, connection: Connection, mac: Mac) -> None:
+    def __init__(self, connection: Connection, mac: _Mac) -> None:
         self._connection = connection
         self._mac = mac
         self._size = _size(connection)

@@ -19,6 +19,7 @@ from custody.adapters.store import open_store
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker_config import BrokerConfig
 from custody.app.deployment import read_bundle
+from custody.app.roots import read_envelope
 from custody.broker.clock import SteadyClock
 from custody.broker.context import Context
 from custody.broker.ledger import BrokerIdentity, Ledger
@@ -28,7 +29,6 @@ from custody.broker.upkeep import Refusals, Upkeep
 from custody.crypto.secret import SecretBytes, harden_process
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
-from custody.documents.dsse import MAX_ENVELOPE, Envelope
 from custody.errors import ConfigError, CustodyError
 from custody.ports import Store
 from custody.publishing.publisher import Publisher
@@ -84,7 +84,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         journal = open_journal(_database(config.ledger.url, folder), row_key.view, config.deployment)
         stack.callback(journal.close)
         log = _store(config.log.store, folder)
-        roots = [_root(folder / path) for path in config.roots]
+        roots = [read_envelope(folder / path) for path in config.roots]
         identity = BrokerIdentity(config.broker.id, _DocumentSigner(key), build_digest())
         state = State(config.deployment, config.genesis)
         holder: list[Ledger] = []
@@ -215,15 +215,6 @@ def _log_signer(path: Path) -> NoteSigner:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or 'not a log key'}") from None
     except CustodyError:
         raise ConfigError(f"{path}: not a log key") from None
-
-
-def _root(path: Path) -> Envelope:
-    try:
-        if path.stat().st_size > MAX_ENVELOPE:
-            raise ConfigError(f"{path}: too large for a trust root")
-        return Envelope.parse(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", hint="custody root create makes one") from None
 
 
 def _rng(size: int) -> bytes:

@@ -107,8 +107,8 @@ class Bundles:
         self._source = source
         self._report = report
 
-    def read(self, index: int, width: int) -> Sequence[bytes] | None:
-        """Return the first ``width`` entries of a bundle; after a finding, ``None``."""
+    def read(self, index: int, width: int) -> tuple[str, Sequence[bytes]] | None:
+        """Return the path of a bundle and its first ``width`` entries; after a finding, ``None``."""
         tile = Tile(ENTRIES, index, width)
         path, expected = tile.path(), width
         try:
@@ -124,7 +124,7 @@ class Bundles:
         except (FormatError, IntegrityError) as error:
             self._report.find(Finding(index * TILE_WIDTH, "bundle", error.message, path))
             return None
-        return entries
+        return path, entries
 
     def compare_partials(self, index: int, leaves: Sequence[bytes]) -> None:
         """Compare what is stored of earlier, narrower forms of a bundle with its leaf hashes."""

@@ -132,15 +132,16 @@ class _Walk:
         while self._tree.size < size and not self._stopped:
             index = self._tree.size // TILE_WIDTH
             width = tile_width(ENTRIES, index, size)
-            entries = self._bundles.read(index, width)
-            if entries is None:
+            found = self._bundles.read(index, width)
+            if found is None:
                 self._report.remark("stopped", f"nothing from entry {self._tree.size} on could be judged")
                 self._stopped = True
                 break
+            path, entries = found
             leaves = _leaves(authority, index, width)
             self._bundles.compare_partials(index, leaves or [leaf_hash(entry) for entry in entries])
             for offset in range(self._tree.size % TILE_WIDTH, width):
-                self._entry(entries[offset], leaves[offset] if leaves else None)
+                self._entry(entries[offset], leaves[offset] if leaves else None, path)
                 if not self._judge.state.roots:
                     self._report.remark("stopped", "without the pinned genesis trust root nothing else can be judged")
                     self._stopped = True
@@ -150,11 +151,12 @@ class _Walk:
         if self._tree.size == size:
             self._tree.finish()
 
-    def _entry(self, data: bytes, leaf: bytes | None) -> None:
+    def _entry(self, data: bytes, leaf: bytes | None, path: str) -> None:
+        """Take the next entry of the bundle at ``path``; ``leaf`` is its authenticated hash, if there is one."""
         index, actual = self._tree.size, leaf_hash(data)
         if leaf is not None and leaf != actual:
             text = f"its leaf hash is {actual.hex()[:16]}…, the log was signed with {leaf.hex()[:16]}…"
-            self._report.find(Finding(index, "entry-altered", text))
+            self._report.find(Finding(index, "entry-altered", text, path))
             self._tree.append(leaf)
             self._judge.lost(index, data)
         else:

@@ -13,6 +13,7 @@ input and output, one exchange::
 Lengths are big-endian. Secrets stand outside the JSON and go straight into ``SecretBytes``.
 """
 
+import hashlib
 import os
 import struct
 import sys
@@ -36,12 +37,13 @@ _SHARE: Final = 32
 
 
 class JobShare(msgspec.Struct, frozen=True):
-    """One wrapped share and the HPKE info it was wrapped with."""
+    """One wrapped share, SHA-256 of the one that its custodian signed, and the HPKE info it was wrapped with."""
 
     group: int
     index: int
     info: bytes
     wrapped: bytes
+    signed: bytes
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -116,6 +118,11 @@ def _open(job: Job, seed: SecretBytes) -> None:
         tuple(Group(threshold, size) for threshold, size in job.groups),
         {(g, i): commitment for g, i, commitment in job.commitments},
     )
+    for item in job.shares:
+        # Anybody can wrap a share to the release key: one exchanged in the ledger is not its custodian's fault.
+        if hashlib.sha256(item.wrapped).digest() != item.signed:
+            message = f"share of slot {item.group}/{item.index}: the ledger does not hold the one that was signed"
+            raise IntegrityError(message)
     shares: list[Share] = []
     try:
         for item in job.shares:

@@ -90,7 +90,8 @@ def _job(context: Context, state: State, found: RequestState) -> Job:
             slot.index,
             bytes.fromhex(released.credential),
         )
-        shares.append(JobShare(slot.group, slot.index, info, wrapped.get(str(slot), b"")))
+        signed = bytes.fromhex(holder.wrapped)
+        shares.append(JobShare(slot.group, slot.index, info, wrapped.get(str(slot), b""), signed))
     return Job(
         do="open",
         deployment=content.deployment,

@@ -6,7 +6,7 @@ import click
 
 from custody.cli.registry import Group, place
 
-__all__ = ["broker"]
+__all__ = ["broker", "configure", "serve"]
 
 
 @click.group(cls=Group)
@@ -21,7 +21,13 @@ def broker() -> None:
 
 
 @broker.command()
-@click.option("--dir", "directory", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="Deployment directory, made by custody init.",
+)
 @click.option("--address", required=True, metavar="HOST:PORT", help="Where it listens; port 0 takes any free one.")
 @click.option("--witness", "witnesses", multiple=True, metavar="NAME=URL", help="Where a witness answers; repeat.")
 @click.pass_context
@@ -33,7 +39,7 @@ def configure(context: click.Context, directory: Path, address: str, witnesses: 
     """
     from custody.adapters import small_files
     from custody.app.broker_config import template
-    from custody.documents.dsse import Envelope
+    from custody.app.roots import read_envelope
     from custody.documents.root import Root
     from custody.errors import ConfigError
 
@@ -43,7 +49,7 @@ def configure(context: click.Context, directory: Path, address: str, witnesses: 
         if not equals or not name or not url.startswith(("http://", "https://")):
             raise ConfigError(f"--witness {item}: not NAME=URL")
         named[name] = url
-    envelope = Envelope.parse(small_files.read(directory / "keys/root.json", 16 << 20))
+    envelope = read_envelope(directory / "keys/root.json")
     root = envelope.document(Root)
     text = template(
         deployment=root.deployment,

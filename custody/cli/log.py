@@ -164,7 +164,7 @@ def check_receipt(ctx: click.Context, file: Path, roots: tuple[Path, ...], genes
     output = place(ctx).out
     judged = check_receipt_file(file, home_of(ctx), roots, genesis)
     verified = judged.verified
-    times = {name: str(Time(min(time, _LAST_TIME))) for name, time in sorted(verified.cosigned.items())}
+    times = {name: _time(seconds) for name, seconds in sorted(verified.cosigned.items())}
     if judged.root.digest != verified.entry.root:
         output.note(f"judged by the trust root of epoch {judged.root.epoch}; the entry was made under an earlier one")
     output.fields(
@@ -190,9 +190,6 @@ def check_receipt(ctx: click.Context, file: Path, roots: tuple[Path, ...], genes
     )
 
 
-_LAST_TIME = 253402300799
-
-
 def _opened(ctx: click.Context, directory: Path | None) -> AbstractContextManager[Source]:
     return open_log(directory, home_of(ctx))
 
@@ -207,7 +204,7 @@ def _report(output: Output, report: Report) -> None:
     if report.epoch is not None:
         facts.append(("trust root", f"epoch {report.epoch}, {report.root_digest}"))
     if report.cosigned:
-        facts.append(("checkpoints", f"{report.checkpoints} kept, good, and one history"))
+        facts.append(("checkpoints", f"{report.checkpoints} good, all of one history"))
         facts.append(("newest", f"cosigned at {Time(report.cosigned[1])} by {', '.join(report.witnesses)}"))
     if report.types:
         facts.append(("types", ", ".join(f"{count} {kind}" for kind, count in sorted(report.types.items()))))
@@ -272,19 +269,38 @@ def _one(output: Output, view: LogView, index: int) -> None:
 
 def _entry(output: Output, index: int, entry: Entry, leaf: bytes) -> None:
     """Show every field of an entry, the ones for people first."""
-    facts = [("what", f"{who(entry)} {what(entry)}"), ("leaf hash", leaf.hex())]
-    for label, value in json.loads(encode(entry)).items():
+    data = json.loads(encode(entry))
+    facts = [("what", f"{who(entry)} {what(entry)}"), ("time", data.pop("time")), ("leaf hash", leaf.hex())]
+    if parent := data.pop("parent", None):
+        facts.append(("follows from", f"entry {parent['index']}, leaf hash {parent['leaf']}"))
+    if actor := data.pop("actor", None):
+        facts.append(("actor", f"{actor['id']}, credential {actor['credential']}"))
+    facts += [
+        (f"document {item['kind']}", f"{item['document']}, envelope {item['envelope']}")
+        for item in data.pop("documents", ())
+    ]
+    for label, value in data.items():
         facts += _flat(label.replace("_", " "), value)
-    output.fields(facts, f"Entry {index}: {entry.type}")
+    output.fields(facts, f"Entry {index}: {data['type']}")
 
 
 def _flat(label: str, value: object) -> Rows:
-    """Write a JSON value as rows."""
+    """Write a JSON value as rows; a list of plain values is one."""
     if isinstance(value, dict):
-        return [row for name, item in value.items() for row in _flat(f"{label} {name}", item)]
+        return [(label, ", ".join(f"{name} {item}" for name, item in value.items()))]
     if isinstance(value, list):
+        if all(isinstance(item, str) for item in value):
+            return [(label, ", ".join(value))]
         return [row for item in value for row in _flat(label, item)]
     return [(label, str(value))]
+
+
+def _time(seconds: int) -> str:
+    """A witness may state any second below 2**63."""
+    try:
+        return str(Time(seconds))
+    except ValueError:
+        return f"second {seconds}"
 
 
 def _parsed(data: bytes) -> Entry | None:

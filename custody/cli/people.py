@@ -1,10 +1,10 @@
 """What the commands of people share: who signs, how times are shown, how digests are written."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, TypeVar
 
 import click
 
@@ -19,14 +19,22 @@ from custody.errors import ConfigError
 
 __all__ = ["document_json", "key_option", "key_to_sign", "say", "surroundings", "unlocked", "yes_option"]
 
-key_option: Final[Any] = click.option(
-    "--key",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="KEYFILE",
-    help="Your key file.  [default: profile]",
-)
+_F = TypeVar("_F", bound=Callable[..., Any])
 
-yes_option: Final[Any] = click.option("--yes", is_flag=True, help="Do not ask: for programs.")
+
+def key_option(function: _F) -> _F:
+    """Add --key."""
+    return click.option(
+        "--key",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="KEYFILE",
+        help="Your key file.  [default: profile]",
+    )(function)
+
+
+def yes_option(function: _F) -> _F:
+    """Add --yes."""
+    return click.option("--yes", is_flag=True, help="Do not ask: for programs.")(function)
 
 
 def surroundings() -> Surroundings:

@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     ),
     "log": Entry("Audit", "log", "log", "Verify and read the transparency log."),
     "register": Entry("Versions", "register", "register", "Put a sealed version into custody."),
+    "demo": Entry("Set up", "demo", "demo", "Show the main job: seal, approve, fetch, revoke, verify the log."),
     "broker": Entry("Servers", "broker", "broker", "Configure and run a broker."),
     "witness": Entry("Servers", "witness", "witness", "Run a witness."),
 }

@@ -1,8 +1,10 @@
 """``custody request``, ``pending`` and ``withdraw``: asking for a version."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import click
 
@@ -13,9 +15,10 @@ from custody.cli.people import document_json, key_option, surroundings, unlocked
 from custody.cli.profile import home_of, passphrase_option
 from custody.cli.registry import command, place
 from custody.client.asking import SESSIONS
-from custody.client.identity import Identity
+from custody.client.identity import Credential, Identity
 from custody.client.stopping import PATIENCE, stop
 from custody.custodian.fold import RequestView
+from custody.custodian.keys import DeviceSigner
 from custody.custodian.shown import span
 from custody.documents.actor import actor_name
 from custody.errors import CustodyError, FormatError
@@ -73,8 +76,8 @@ def request_command(  # noqa: PLR0917 - click passes them by name
 
     Examples:
       custody request demo/minilm@1.0 --for spiffe://example.org/job/serving --purpose serving --reason "roll-out"
-      custody request frontier/llm@2026-11 --for spiffe://example.org/job/eval --purpose evaluation \\
-          --reason "nightly suite" --ticket EVAL-12 --files '*.safetensors' --duration 4h --sessions 9
+      custody request frontier/llm@2026-11 --purpose evaluation --reason "nightly" --ticket EVAL-12 --duration 4h
+      custody request frontier/llm@2026-11 --purpose serving --reason "demo" --files '*.safetensors' --sessions 9
     """
     output, home, around = place(ctx).out, home_of(ctx), surroundings()
     checked(VersionId, version, "version", "write it name@label, such as frontier/llm@2026-11")
@@ -186,22 +189,32 @@ def withdraw_command(  # noqa: PLR0917 - click passes them by name
 
 
 def identity_of(key: OwnKey | None, passphrase_fd: int | None) -> AbstractContextManager[Identity | None]:
-    """Return who signs: the person of a key file, unlocked, or nobody, which means the workload of the TLS files."""
+    """Return who signs: the person of a key file, or nobody, which means the workload of the TLS files."""
     return nullcontext(None) if key is None else _Person(key, passphrase_fd)
 
 
-class _Person(AbstractContextManager[Identity | None]):
-    """A person whose device is unlocked for the length of a block."""
+class _Person:
+    """A person whose device is unlocked when something is to be signed, and not before."""
 
     def __init__(self, key: OwnKey, passphrase_fd: int | None) -> None:
         self._key = key
-        self._block = unlocked(key, passphrase_fd)
+        self._passphrase_fd = passphrase_fd
+        self._open = ExitStack()
+        self._signer: DeviceSigner | None = None
 
-    def __enter__(self) -> Identity:
-        return person_identity(self._key, self._block.__enter__())
+    def credential(self) -> Credential:
+        """Ask for the passphrase, the first time."""
+        if self._signer is None:
+            self._signer = self._open.enter_context(unlocked(self._key, self._passphrase_fd))
+        return person_identity(self._key, self._signer).credential()
 
-    def __exit__(self, *details: object) -> None:
-        self._block.__exit__(None, None, None)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
 
 
 def unconfirmed(output: Output) -> Callable[[str], None]:

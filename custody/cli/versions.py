@@ -89,7 +89,7 @@ def show_request(output: Output, seen: Review) -> None:
         [
             ("lease", seen.terms_digest),
             ("verified", "signatures, log entries, witnesses"),
-            ("trust root", freshness_text(seen)),
+            ("fresh", freshness_text(seen)),
         ],
         "Known because",
     )

@@ -7,7 +7,7 @@ import click
 
 from custody.cli.registry import Group
 
-__all__ = ["witness"]
+__all__ = ["serve", "witness"]
 
 
 @click.group(cls=Group)

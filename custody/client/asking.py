@@ -86,6 +86,8 @@ def make_request(
 ) -> Request:
     """State a wish as the request to be signed. ``digest`` is the content's. ``FormatError`` names what is wrong."""
     files = choose_files(content, wish.files)
+    if not wish.reason.strip():
+        raise FormatError("reason: say why, for the custodians")
     for field, value in (("duration", wish.duration), ("sessions", wish.sessions), ("start window", wish.start_within)):
         if not 0 < value <= MAX_U64:
             raise FormatError(f"{field}: must be more than zero")

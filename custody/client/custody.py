@@ -1,6 +1,7 @@
 """The front door: what a program that wants weights talks to."""
 
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -11,13 +12,14 @@ from custody.client.link import Dial, Link, dial
 from custody.client.requests import PendingRequest, file_request, find_request
 from custody.client.settings import Home, Memory, Settings, Surroundings
 from custody.client.versions import Version, get_version
-from custody.documents.actor import Workload
+from custody.documents.actor import Person
 from custody.documents.request import Mode
 from custody.errors import DeniedError, FormatError, IntegrityError
 
 __all__ = ["Custody"]
 
 _NONCE: Final = 32
+_SOMEBODY: Final = Person(person="somebody")
 
 
 class Custody:
@@ -93,16 +95,10 @@ class Custody:
         found = self.version(version)
         if content is not None and content != found.digest:
             raise IntegrityError(f"{version} has content {found.digest[:16]}…, but {content[:16]}… is pinned")
-        credential = self.identity.credential()
-        actor = credential.actor
-        if beneficiary is None:
-            if not isinstance(actor, Workload):
-                raise FormatError("beneficiary: a person asks for a job", hint="name its SPIFFE ID with --for")
-            beneficiary = actor.spiffe
         wish = Wish(
             purpose=purpose,
             reason=reason,
-            beneficiary=beneficiary,
+            beneficiary=beneficiary or self._own_name(),
             duration=seconds(duration, "duration"),
             files=files,
             start_within=seconds(start_within, "start window"),
@@ -113,8 +109,16 @@ class Custody:
             mode=mode,
         )
         nonce = self.link.around.rng(_NONCE).hex()
-        request = make_request(found.content, found.digest, wish, actor, now=self.link.now(), nonce=nonce)
-        return file_request(self.link, self.identity, credential, request)
+        write = partial(make_request, found.content, found.digest, wish, now=self.link.now(), nonce=nonce)
+        write(_SOMEBODY)  # what is wrong with it is said before anybody is asked for a passphrase
+        credential = self.identity.credential()
+        return file_request(self.link, self.identity, credential, write(credential.actor))
+
+    def _own_name(self) -> str:
+        """Return the SPIFFE ID of this workload, for which it asks unless told otherwise."""
+        if not isinstance(self.identity, WorkloadIdentity):
+            raise FormatError("beneficiary: a person asks for a job", hint="name its SPIFFE ID with --for")
+        return self.identity.spiffe
 
     def find(self, reference: str) -> PendingRequest:
         """Find a request by its digest or its lease's, whole or at least 8 digits of it."""

@@ -8,7 +8,7 @@ new directories 0700.
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from custody.client.reading import VerifiedFile
 from custody.errors import ConflictError, IntegrityError, UnavailableError
 from custody.segments.streams import Progress
 
-__all__ = ["PART", "Fetched", "download_file", "require_room"]
+__all__ = ["PART", "Fetched", "download_file", "prepare"]
 
 PART: Final = ".custody-part"
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -28,10 +28,23 @@ Fetched = Callable[[str, int], None]
 """Told of each file that is in its place: its path in the version, and how many bytes did not have to be fetched."""
 
 
-def require_room(out: Path, size: int) -> None:
-    """Make the directory and require ``size`` free bytes on its file system, before the first byte is fetched."""
+def prepare(out: Path, files: Iterable[tuple[str, int]]) -> None:
+    """Make the directory, and find out what can be known before a session is spent on it.
+
+    ``files`` are paths in the version and sizes in bytes. Raises ``ConflictError`` for something else in the place of a
+    file, ``UnavailableError`` where there is no room for those that are missing.
+    """
+    size = 0
     with explained(out):
         out.mkdir(0o700, parents=True, exist_ok=True)
+    for path, length in files:
+        target = _inside(out, path)
+        if not os.path.lexists(target):
+            part = target.with_name(target.name + PART)
+            size += length - (part.lstat().st_size if part.is_file() else 0)
+        elif not stat.S_ISREG(target.lstat().st_mode) or target.lstat().st_size != length:
+            raise _another(target)
+    with explained(out):
         status = os.statvfs(out)
     free = status.f_bavail * status.f_frsize
     if free < size:
@@ -51,7 +64,7 @@ def download_file(file: VerifiedFile, out: Path, progress: Progress) -> int:
         with explained(target):
             whole = _verified(file, target)
         if whole < file.plan.count:
-            raise ConflictError(f"{target} exists and is another file", hint="move it away, or choose another --out")
+            raise _another(target)
         progress(file.plan.size)
         return file.plan.size
     part = target.with_name(target.name + PART)
@@ -108,6 +121,10 @@ def _verified(file: VerifiedFile, path: Path) -> int:
         return whole
     finally:
         os.close(descriptor)
+
+
+def _another(target: Path) -> ConflictError:
+    return ConflictError(f"{target} exists and is another file", hint="move it away, or choose another --out")
 
 
 def _require_own_file(descriptor: int, path: Path) -> None:

@@ -7,7 +7,7 @@ from custody.client.asking import choose_files
 from custody.client.identity import Identity
 from custody.client.link import Link
 from custody.client.live import Live, Note, Start, ignore_note
-from custody.client.session import Session
+from custody.client.session import FileInfo, Session
 from custody.client.stopping import stop
 from custody.client.versions import get_version
 from custody.documents.content import Content
@@ -38,6 +38,13 @@ class Lease:
             raise IntegrityError(f"the lease is of another content of {self.terms.version} than the log holds")
         return version.content
 
+    def files(self, globs: Sequence[str] = ()) -> list[FileInfo]:
+        """Return the files of the lease, or those of them that match a glob, verified; no session is spent on it."""
+        content = self.content()
+        return [
+            FileInfo(content.files[i].path, int(content.files[i].size)) for i in sorted(self._chosen(content, globs))
+        ]
+
     def open(
         self,
         files: Sequence[str] = (),
@@ -59,10 +66,7 @@ class Lease:
         if content is not None and content != self.terms.content:
             raise IntegrityError(f"the lease is of content {self.terms.content[:16]}…, but {content[:16]}… is pinned")
         listed = self.content()
-        granted = frozenset(indexes(self.terms.files))
-        chosen = choose_files(listed, files) & granted if files else granted
-        if not chosen:
-            raise FormatError("none of these files is in the lease", hint="leave them out to open all of it")
+        chosen = self._chosen(listed, files)
         if bytes is not None and bytes < 1:
             raise FormatError("bytes: must be more than zero")
         ceiling = self._ceiling(sum(listed.files[index].size for index in chosen)) if bytes is None else bytes
@@ -80,6 +84,13 @@ class Lease:
     def revoke(self, reason: str) -> Receipt:
         """End the lease at once, as somebody who answers for it. Sent again until there is a receipt."""
         return stop(self._link, self._identity, "revoke", self.id, reason)
+
+    def _chosen(self, content: Content, globs: Sequence[str]) -> frozenset[int]:
+        granted = frozenset(indexes(self.terms.files))
+        chosen = choose_files(content, globs) & granted if globs else granted
+        if not chosen:
+            raise FormatError("none of these files is in the lease", hint="leave them out to open all of it")
+        return chosen
 
     def _ceiling(self, size: int) -> int:
         """The bytes to ask for: what one session's share is, at least the files once, at most what is left."""

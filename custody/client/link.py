@@ -58,7 +58,8 @@ def dial(settings: Settings, now: int) -> BoundedCalls:
     begin, end = svid.validity(settings.tls.chain()[0])
     if now > end:
         raise ConfigError(
-            f"{settings.tls.certificate} expired at {Time(end)}", hint="renew it: custody ca issue, or ask its issuer"
+            f"{settings.tls.certificate} expired at {Time(end)}",
+            hint="renew it: custody ca issue, or ask its issuer; and is this computer's clock right?",
         )
     if now < begin:
         raise ConfigError(

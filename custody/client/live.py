@@ -16,7 +16,7 @@ from custody.client.identity import Identity
 from custody.client.link import Link
 from custody.client.opening import Opened, verify_open
 from custody.crypto.secret import SecretBytes
-from custody.documents.actor import Workload
+from custody.documents.actor import Workload, actor_name
 from custody.documents.content import Content
 from custody.documents.dsse import Envelope, sign
 from custody.documents.request import ranges_of
@@ -28,7 +28,6 @@ from custody.errors import (
     ConflictError,
     CustodyError,
     DeniedError,
-    FormatError,
     IntegrityError,
     UnavailableError,
 )
@@ -227,23 +226,25 @@ class Live:
     def _attempt(self, ceiling: int) -> Opened:
         """Sign a new open document and send it once. One whose answer was lost is ended, for nobody will use it."""
         envelope = self._sign(ceiling)
+        terms, lease = self.start.terms, self.start.lease
         try:
             reply = self._link.call(lambda calls: calls.open_session(envelope), patience=0)
-        except UnavailableError:
+            return self._link.verify(lambda trust: verify_open(trust, terms, lease, envelope, reply))
+        except DeniedError:
+            raise  # it was not opened
+        except ConflictError as error:
+            raise UnavailableError(error.message, hint=error.hint) from error
+        except CustodyError:
             with suppress(CustodyError):
                 self._link.call(lambda calls: calls.close_session(envelope.digest), patience=0)
             raise
-        except ConflictError as error:
-            raise UnavailableError(error.message, hint=error.hint) from error
-        terms, lease = self.start.terms, self.start.lease
-        return self._link.verify(lambda trust: verify_open(trust, terms, lease, envelope, reply))
 
     def _sign(self, ceiling: int) -> Envelope:
         credential = self._identity.credential()
-        if not isinstance(credential.actor, Workload):
-            raise ConfigError(
-                "a person cannot open a lease", hint=f"the lease is for {self.start.terms.beneficiary}: run this there"
-            )
+        beneficiary = self.start.terms.beneficiary
+        if not isinstance(credential.actor, Workload) or credential.actor.spiffe != beneficiary:
+            who = actor_name(credential.actor)
+            raise ConfigError(f"the lease is for {beneficiary}, but this is {who}", hint="run it where that job runs")
         document = OpenSession(
             deployment=self._link.settings.deployment,
             lease=self.start.lease,
@@ -284,7 +285,7 @@ class Live:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise FormatError("the session was closed")
+            raise ValueError("the session was closed")
 
 
 def _require_outcome(stated: str | None, session: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from custody.client.download import Fetched, download_file, require_room
+from custody.client.download import Fetched, download_file, prepare
 from custody.client.live import Live, SessionReceipt
 from custody.client.reading import Kept, VerifiedFile
 from custody.documents.content import Content
@@ -90,7 +90,7 @@ class Session:
         ``progress`` is told of every byte, fetched or there already; ``fetched`` of every file that is in its place.
         """
         folder = Path(out)
-        require_room(folder, 0)
+        prepare(folder, [(file.path, file.size) for file in self.files])
         for file in self.files:
             there = download_file(self._file(file.path), folder, progress)
             if fetched is not None:

@@ -54,8 +54,12 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What was sent and receipted: the decision's entry and the release's. ``later`` says why no share went."""
+    """What was sent and receipted: the decision's entry and the release's. ``later`` says why no share went.
 
+    ``freshness`` is how new the trust root was that it was done under.
+    """
+
+    freshness: Freshness
     decision: Verified | None
     release: Verified | None
     later: str = ""
@@ -91,11 +95,11 @@ def decide(
     receipt = desk.decide(sign(decision, [device]))
     if sent is None:
         later = "after the grant and the cool-off: custody release" if decision.verdict == "approve" else ""
-        return Acted(receipt, None, later)
+        return Acted(seen.freshness, receipt, None, later)
     try:
-        return Acted(receipt, desk.release(*sent))
+        return Acted(seen.freshness, receipt, desk.release(*sent))
     except (ConflictError, DeniedError) as error:
-        return Acted(receipt, None, error.message)
+        return Acted(seen.freshness, receipt, None, error.message)
 
 
 def release(desk: Desk, shown: Review, device: Device, *, clock: Clock, rewrap: Rewrap = rewrap_aside) -> Acted:
@@ -110,7 +114,7 @@ def release(desk: Desk, shown: Review, device: Device, *, clock: Clock, rewrap: 
     require_releasable(seen, hello=hello, granted=logbook.witnessed(grant) if grant else None)
     first = seen.view.logged[0].index
     require_nothing_hidden(seen, logbook.entries_of(seen.view.found.digest, first, hello.checkpoint))
-    return Acted(None, desk.release(*_wrap(seen, device, clock, rewrap)))
+    return Acted(seen.freshness, None, desk.release(*_wrap(seen, device, clock, rewrap)))
 
 
 def _again(desk: Desk, shown: Review, device: Device, clock: Clock) -> tuple[Verified, Review]:

@@ -20,6 +20,7 @@ from custody.documents.terms import Terms
 from custody.rules.quorum import met
 
 __all__ = [
+    "ahead",
     "decided_rows",
     "differences",
     "files_text",
@@ -53,9 +54,16 @@ def span(seconds: int) -> str:
 def moment(at: int, now: int, zone: tzinfo | None = None) -> str:
     """Write a time: local (or in ``zone``), UTC, and how far away it is."""
     local = datetime.fromtimestamp(at, UTC).astimezone(zone)
-    there = f"in {span(at - now)}" if at > now else f"{span(now - at)} ago" if at < now else "now"
     utc = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return f"{local:%a %Y-%m-%d %H:%M:%S %Z} ({utc}), {there}"
+    shown = f"{local:%a %Y-%m-%d %H:%M:%S %Z} ({utc})" if local.utcoffset() else f"{local:%a %Y-%m-%d %H:%M:%S} UTC"
+    return f"{shown}, {ahead(at, now)}"
+
+
+def ahead(at: int, now: int) -> str:
+    """Say how far away a time is: ``in 2 hours``, ``5 minutes ago``."""
+    if at == now:
+        return "now"
+    return f"in {span(at - now)}" if at > now else f"{span(now - at)} ago"
 
 
 def files_text(content: Content, ranges: tuple[Range, ...]) -> list[str]:
@@ -72,17 +80,16 @@ def files_text(content: Content, ranges: tuple[Range, ...]) -> list[str]:
     return lines
 
 
-def freshness_text(seen: Review, zone: tzinfo | None = None) -> str:
+def freshness_text(seen: Review) -> str:
     """Say how new what was verified is, and how that is known."""
     fresh = seen.freshness
-    when = moment(fresh.witnessed, seen.now, zone)
+    when = ahead(fresh.witnessed, seen.now)
     if fresh.proven:
         return f"verified: the log answered this tool's own nonce, witnessed {when}"
     if fresh.why:
-        return f"UNVERIFIED ({fresh.why}); a signed greeting is sent to the log before you sign"
+        return f"UNVERIFIED: {fresh.why}"
     return (
-        f"the last of {fresh.size} log entries names this trust root, witnessed {when}; a signed greeting proves it"
-        " before you sign"
+        f"as of {when}: the last of {fresh.size} log entries, witnessed then, names trust root {seen.root.epoch}"
     )
 
 
@@ -140,7 +147,9 @@ def decided_rows(seen: Review, zone: tzinfo | None = None) -> Rows:
     if found.phase in ("requested", "granted"):
         sent = sorted(str(sharing.slots()[slot].person) for slot in seen.view.shares if slot in sharing.slots())
         rows.append(("shares sent", ", ".join(sent) or "none"))
-    rows.append(("used", f"{size_text(seen.view.spent)} in {seen.view.sessions} sessions, as the broker says"))
+    if found.granted:
+        used = f"{size_text(seen.view.spent)}, {seen.view.sessions} of {seen.terms.sessions} sessions"
+        rows.append(("used", f"{used}, as the broker says"))
     return rows
 
 

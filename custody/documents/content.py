@@ -18,7 +18,7 @@ from custody.documents.request import Range
 from custody.errors import FormatError
 from custody.values import U64, Deployment, Digest, Hex32, Name, Time, VersionId, check_path
 
-__all__ = ["Content", "File", "Label"]
+__all__ = ["SEGMENT_SIZES", "Content", "File", "Label"]
 
 SEGMENT_SIZES = tuple(1 << power for power in range(12, 25))  # 4 KiB to 16 MiB
 

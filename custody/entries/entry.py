@@ -21,7 +21,7 @@ from custody.documents.request import Range
 from custody.documents.sharing import Slot
 from custody.errors import FormatError
 from custody.tlog.merkle import leaf_hash
-from custody.values import MAX_U64, U64, Digest, Hex16, PersonId, SpiffeId, Time, VersionId
+from custody.values import U64, Digest, Hex16, PersonId, SpiffeId, Time, VersionId
 
 __all__ = [
     "FIELDS",
@@ -86,17 +86,22 @@ class Parent(Record, frozen=True, kw_only=True):
 
 
 class FileBytes(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """Plaintext bytes served of one file; or of ``files`` neighbouring files together, where there are very many."""
+    """Plaintext bytes served of one file; or of the files ``file`` to ``last`` together, where there are very many."""
 
     file: U64
     bytes: U64
-    files: U64 = U64(1)
+    last: U64 | None = None
 
     def __post_init__(self) -> None:
-        """Refuse no files at all, and more than there can be."""
-        if not 1 <= self.files <= MAX_U64 - self.file:
-            message = "files: out of range"
+        """Refuse a stretch of one file or none: it is said by the file alone."""
+        if self.last is not None and self.last <= self.file:
+            message = "last: not after the file"
             raise ValueError(message)
+
+    @property
+    def range(self) -> Range:
+        """The files meant."""
+        return Range(first=self.file, last=self.file if self.last is None else self.last)
 
 
 class Entry(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -143,7 +148,7 @@ class Entry(Record, frozen=True, kw_only=True, omit_defaults=True):
             if not present and field in required:
                 message = f"{field}: missing in a {self.type} entry"
                 raise ValueError(message)
-        if any(item.file + item.files > after.file for item, after in pairwise(self.served)):
+        if any(item.range.last >= after.file for item, after in pairwise(self.served)):
             message = "served: files must ascend"
             raise ValueError(message)
 
@@ -218,6 +223,6 @@ def served_of(counts: Mapping[int, int], files: tuple[Range, ...]) -> tuple[File
     for file, count in counts.items():
         sums[bisect_right(starts, file) - 1] += count
     return tuple(
-        FileBytes(file=item.first, files=U64(item.last - item.first + 1), bytes=U64(count))
+        FileBytes(file=item.first, last=None if item.last == item.first else item.last, bytes=U64(count))
         for item, count in zip(files, sums, strict=True)
     )

@@ -1,6 +1,6 @@
 """Opening a granted lease, and the sessions that jobs have of it."""
 
-from custody.documents.request import Range, is_subset
+from custody.documents.request import is_subset
 from custody.documents.session import OpenSession
 from custody.errors import DeniedError
 from custody.rules.deciding import cool_off_over
@@ -8,7 +8,6 @@ from custody.rules.facts import Facts, find_lease, find_request
 from custody.rules.quorum import met
 from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, SessionState, State
-from custody.values import U64
 
 __all__ = [
     "check_open",
@@ -151,7 +150,7 @@ def session_outcome(facts: Facts) -> None:
     facts.require(name in found.live_sessions, "there is no such session open")
     session = found.sessions[name]
     facts.require_parent(session.entry)
-    files = tuple(Range(first=item.file, last=U64(item.file + item.files - 1)) for item in entry.served)
+    files = tuple(item.range for item in entry.served)
     facts.require(is_subset(files, session.files), "it served files outside the session")
     served = sum(item.bytes for item in entry.served)
     facts.require(served <= session.ceiling, "it served more than the session's ceiling")

@@ -17,7 +17,7 @@ from custody.documents.sharing import Sharing, Slot
 from custody.documents.terms import Terms
 from custody.entries.entry import Parent
 
-__all__ = ["Decided", "Released", "RequestState", "SessionState", "State", "VersionState"]
+__all__ = ["Decided", "Phase", "Released", "RequestState", "SessionState", "State", "VersionState"]
 
 Phase = Literal["requested", "granted", "open", "closed"]
 

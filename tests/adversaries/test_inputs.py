@@ -1,5 +1,6 @@
-"""Names and texts that want to be paths, commands or screens: refused at the edge, by the real broker, in every field."""
+"""Names and texts that want to be paths, commands or screens: refused at the edge, in every field of every call."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,10 @@ from typing import Any
 import pytest
 
 from custody.app.sealing import Sealed
-from custody.documents.actor import Person
+from custody.documents.codec import encode
 from custody.documents.decision import Decision
 from custody.documents.dsse import Envelope
-from custody.documents.hello import Hello
 from custody.documents.request import Request
-from custody.documents.session import OpenSession
 from custody.documents.stop import Stop
 from custody.errors import CustodyError, DeniedError, FormatError, NotFoundError
 from custody.wire.calls import Calls
@@ -31,7 +30,7 @@ PATHS = {
     "percent": "demo%2fmodel@1",
     "backslash": "demo\\model@1",
     "division slash": "demo\u2215model@1",
-    "fullwidth": "ｄemo/model@1",
+    "fullwidth": "\uff44emo/model@1",
     "cyrillic": "dem\u043e/model@1",
     "one dot leader": "\u2024\u2024/model@1",
     "not UTF-8 normal": "de\u0301mo/model@1",
@@ -63,13 +62,17 @@ SCREENS = {
 @pytest.fixture(autouse=True)
 def unharmed(site: Site, sealed: Sealed) -> Iterator[None]:
     """Whatever was sent: nothing foreseen was left out, nothing was written outside, and the broker goes on."""
-    before = {path for path in site.directory.rglob("*") if "log" not in path.parts}
+    before = files(site)
     yield
     assert "call failed" not in site.errors("broker")
-    after = {path for path in site.directory.rglob("*") if "log" not in path.parts}
-    assert {path.name for path in after - before} <= {"ledger.sqlite-wal", "ledger.sqlite-shm"}
+    assert files(site) == before
     with site.calls("alice") as alice:
         assert alice.get_version(sealed.content.version).version == sealed.content.version
+
+
+def files(site: Site) -> set[Path]:
+    """What lies there, but for the log and what tests themselves seal."""
+    return {path for path in site.directory.rglob("*") if not {"log", "store"} & set(path.parts)}
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -99,9 +102,10 @@ def test_a_path_in_every_field_of_every_call(site: Site, name: str) -> None:
 
 
 LOG_PATHS = [
-    "", "checkpoint/", "/checkpoint", "checkpoint\n", "checkpoint\0", "./checkpoint", "../log/checkpoint", "documents/",
-    "documents/../checkpoint", "checkpoints/01", "checkpoints/-1", "checkpoints/١", "tile/0/001/000", "tile/0/x001",
-    "tile/99/000", "tile/0/000.p/0", "tile/0/000.p/256", "tile//000", "tile/entries/../0/000", "documents/" + "g" * 64,
+    "", "checkpoint/", "/checkpoint", "checkpoint\n", "checkpoint\0", "./checkpoint", "../checkpoint",
+    "documents/", "documents/../checkpoint", "checkpoints/01", "checkpoints/-1", "checkpoints/\u0661", "tile/0/001/000",
+    "tile/0/x001", "tile/99/000", "tile/0/000.p/0", "tile/0/000.p/256", "tile//000", "tile/entries/../0/000",
+    "documents/" + "g" * 64,
 ]  # fmt: skip
 
 
@@ -112,14 +116,13 @@ def test_log_paths_that_are_none(site: Site) -> None:
                 alice.get_log_object(path)
 
 
-SIGNED_PATH_FIELDS = ["version", "beneficiary", "purpose", "content", "deployment", "nonce", "kind", "mode"]
-
-
-@pytest.mark.parametrize("field", SIGNED_PATH_FIELDS)
+@pytest.mark.parametrize("field", ["version", "beneficiary", "purpose", "content", "deployment", "nonce", "kind"])
 def test_a_path_in_a_field_of_a_signed_request(site: Site, sealed: Sealed, field: str) -> None:
     honest = site.request(sealed)
     with site.calls("dave") as dave:
-        for evil in PATHS.values():
+        for name, evil in PATHS.items():
+            if name == "ten megabytes" and field != "version":
+                continue
             envelope = malice.sign_json(honest.document(Request), site.signer("dave"), **{field: evil})
             with pytest.raises(FormatError):
                 dave.submit_request(envelope)
@@ -140,15 +143,13 @@ def test_a_path_of_a_file_of_a_version(site: Site, draft: Sealed) -> None:
         "a\u2215b",
         "\u2024\u2024/x",
         "a\0b",
-        "ａ",
+        "\uff41",
     ]
-    honest = malice.stored(site, draft, "manifest.json").read_bytes()
     for path in [*evil, *SCREENS.values(), "x" * 256, "x/" * 600 + "y"]:
-        files = [{**_json(draft.content.files[0]), "path": path}]
+        files = [{**json.loads(encode(draft.content.files[0])), "path": path}]
         envelope = malice.sign_json(draft.content, site.signer("dave"), files=files)
         with site.calls("dave") as dave, pytest.raises(FormatError):
-            dave.register_version(_manifest(draft, envelope))
-    malice.stored(site, draft, "manifest.json").write_bytes(honest)
+            dave.register_version(manifest(draft, envelope))
     site.register(draft)
 
 
@@ -187,20 +188,6 @@ def test_error_messages_do_not_carry_the_terminal_either(site: Site) -> None:
             assert caught.value.message.isprintable()
 
 
-def _json(record: Any) -> dict[str, Any]:
-    import json
-
-    from custody.documents.codec import encode
-
-    found: dict[str, Any] = json.loads(encode(record))
-    return found
-
-
-def _manifest(sealed: Sealed, content: Envelope) -> bytes:
+def manifest(sealed: Sealed, content: Envelope) -> bytes:
     """A manifest with another content, whatever it is."""
-    whole = sealed.manifest.encode()
-    return whole.replace(_inner(sealed.manifest.content), _inner(content), 1)
-
-
-def _inner(envelope: Envelope) -> bytes:
-    return envelope.encode()
+    return sealed.manifest.encode().replace(sealed.manifest.content.encode(), content.encode(), 1)

@@ -253,6 +253,7 @@ class Site:
         line = process.stdout.readline().strip()
         if not line:
             process.wait(10)
+            self.stop(name)
             raise AssertionError(f"{name} did not start:\n{self.errors(name)}")
         return line
 

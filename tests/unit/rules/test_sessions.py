@@ -309,7 +309,7 @@ def of_another_request(world: World, case: Case) -> Act:
         ("of files not in the session", lambda _, c: served(c, (0, 1), (2, 1)), IntegrityError, "outside the session"),
         (
             "of a stretch that leaves the session",
-            lambda _, c: ended(c, served=(FileBytes(file=U64(1), bytes=U64(1), files=U64(2)),)),
+            lambda _, c: ended(c, served=(FileBytes(file=U64(1), bytes=U64(1), last=U64(2)),)),
             IntegrityError,
             "outside the session",
         ),
@@ -342,7 +342,7 @@ def test_an_outcome_of_many_files_is_said_by_range() -> None:
     files = (*span(0, 1499), *span(2000, 2999))
     counts = dict.fromkeys([*range(1500), *range(2000, 3000)], 2)
     served = served_of(counts, files)
-    assert [(item.file, item.files, item.bytes) for item in served] == [(0, 1500, 3000), (2000, 1000, 2000)]
+    assert [(item.file, item.last, item.bytes) for item in served] == [(0, 1499, 3000), (2000, 2999, 2000)]
     assert served_of({5: 1, 2: 3}, files) == (
         FileBytes(file=U64(2), bytes=U64(3)),
         FileBytes(file=U64(5), bytes=U64(1)),

@@ -1,0 +1,154 @@
+"""A lying database, edited while the broker is down: it refuses to start, says why, and publishes nothing."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from custody.app.sealing import Sealed
+from custody.errors import ConfigError
+from tests.doubles import malice
+from tests.doubles.site import Site
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The ledger of a broker that is down, a copy of it, an older copy, and the newest entry of each type."""
+
+    site: Site
+    ledger: Path
+    honest: Path
+    older: Path
+    at: dict[str, int]
+
+    def restore(self, copy: Path) -> None:
+        for suffix in ("-wal", "-shm"):
+            self.ledger.with_name(f"{self.ledger.name}{suffix}").unlink(missing_ok=True)
+        shutil.copy(copy, self.ledger)
+
+    def refuses(self, *words: str) -> None:
+        errors = self.site.directory / "broker.err"
+        before, log = len(errors.read_text()), self.log()
+        with pytest.raises(AssertionError, match="did not start"):
+            self.site.start_broker()
+        said = errors.read_text()[before:]
+        assert all(word in said for word in words), said
+        assert said.startswith("custody: ")
+        assert {**self.log(), **log} == self.log()  # nothing that was published has changed
+
+    @property
+    def log_store(self) -> Path:
+        return self.site.directory / "log"
+
+    def log(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self.log_store.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def stopped(site: Site, sealed: Sealed, tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    """A ledger with a lease that was opened, one that was revoked, and a request that one person has approved."""
+    _, lease = site.granted(sealed)
+    with site.calls("job") as job:
+        job.close_session(site.open(job, sealed, lease).session)
+    place = tmp_path_factory.mktemp("ledger")
+    site.stop("broker")
+    ledger = site.directory / "broker/ledger.sqlite"
+    shutil.copy(ledger, place / "older")
+    shutil.copytree(site.directory / "log", place / "older-log")
+    site.start_broker()  # the honest case: nothing was edited
+    _, revoked = site.granted(sealed)
+    with site.calls("alice") as alice:
+        alice.stop(site.stop_document("alice", "revoke", revoked))
+    with site.calls("dave") as dave:
+        view = dave.submit_request(site.request(sealed))
+    site.approve(view, "alice")
+    site.stop("broker")
+    shutil.copy(ledger, place / "honest")
+    at = {entry.type.replace("-", "_"): index for index, entry in enumerate(malice.entries(site))}
+    return Stopped(site, ledger, place / "honest", place / "older", at)
+
+
+@pytest.fixture(autouse=True)
+def untouched(stopped: Stopped) -> Iterator[None]:
+    yield
+    stopped.restore(stopped.honest)
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        pytest.param(
+            """UPDATE entries SET entry = CAST(replace(entry, '"ok"', '"no"') AS BLOB) WHERE idx = :opening_outcome""",
+            ("wrong MAC",),
+            id="an entry edited",
+        ),
+        pytest.param("DELETE FROM entries WHERE idx = :stop", ("lacks entry",), id="a revocation deleted"),
+        pytest.param(
+            "DELETE FROM entries WHERE idx >= :stop", ("entries", "signed"), id="all since a revocation deleted"
+        ),
+        pytest.param(
+            "DELETE FROM entries WHERE idx = (SELECT max(idx) FROM entries)",
+            ("entries", "signed"),
+            id="the newest deleted",
+        ),
+        pytest.param(
+            "INSERT INTO entries SELECT (SELECT max(idx) + 1 FROM entries), entry, mac FROM entries"
+            " WHERE idx = :decision",
+            ("wrong MAC",),
+            id="an approval copied to the end",
+        ),
+        pytest.param(
+            "INSERT INTO entries SELECT (SELECT max(idx) + 1 FROM entries), entry, randomblob(32) FROM entries"
+            " WHERE idx = :grant",
+            ("wrong MAC",),
+            id="a grant inserted with a guessed MAC",
+        ),
+        pytest.param(
+            "UPDATE documents SET envelope = CAST(replace(CAST(envelope AS TEXT), 'keyid', 'keyId') AS BLOB)",
+            ("was edited",),
+            id="documents edited",
+        ),
+        pytest.param("DELETE FROM documents", ("no document",), id="documents deleted"),
+        pytest.param("DELETE FROM signed_checkpoint", ("rebuild",), id="the signed checkpoint deleted"),
+    ],
+)
+def test_an_edited_ledger_is_not_started_from(stopped: Stopped, statement: str, words: tuple[str, ...]) -> None:
+    with closing(sqlite3.connect(stopped.ledger)) as database, database:
+        assert database.execute(statement, stopped.at).rowcount
+    stopped.refuses(*words)
+
+
+def test_an_older_copy_of_the_ledger(stopped: Stopped) -> None:
+    """A revocation, spent bytes and used ids are gone from it, and every row has its good MAC."""
+    stopped.restore(stopped.older)
+    stopped.refuses("custody ledger rebuild --from LOG")
+
+
+def test_an_older_copy_of_ledger_and_log_together(stopped: Stopped) -> None:
+    """They agree with each other: only the witness has seen more. Nothing is signed that it could be shown instead."""
+    log = stopped.log_store
+    log.rename(log.with_name("newer-log"))
+    stopped.restore(stopped.older)
+    shutil.copytree(stopped.older.with_name("older-log"), log)
+    stopped.refuses("witness witness-1 holds a checkpoint of size", "rebuild --from LOG")
+    shutil.rmtree(log)
+    log.with_name("newer-log").rename(log)
+
+
+def test_ledger_and_log_begun_anew(stopped: Stopped) -> None:
+    """A second history from the same genesis, under the same log key: no receipt of it is ever made."""
+    site, log = stopped.site, stopped.log_store
+    log.rename(log.with_name("newer-log"))
+    stopped.ledger.unlink()
+    log.mkdir()
+    site.start_broker()
+    with site.calls("alice") as alice, pytest.raises(ConfigError, match="witness-1 holds a checkpoint of size"):
+        alice.hello(site.hello("alice"))
+    site.stop("broker")
+    assert not stopped.log()
+    log.rmdir()
+    log.with_name("newer-log").rename(log)
