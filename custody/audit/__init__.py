@@ -9,5 +9,6 @@
         └── saved         what an earlier run saw: no way back, no other branch
     report            findings and remarks
     source            where the bytes come from
+    kinds             which documents entries name
     view, summary     one entry at a time, for people
 """

@@ -6,7 +6,7 @@ from custody.entries.entry import served_of
 from custody.errors import CustodyError
 from custody.rules.stopping import overdue
 
-__all__ = ["close_overdue", "end_session", "wipe"]
+__all__ = ["close_overdue", "end_session", "wipe", "wipe_keys"]
 
 
 def end_session(context: Context, session: Session, outcome: str, reason: str | None) -> int:
@@ -51,18 +51,25 @@ def close_overdue(context: Context, only: str | None = None) -> int:
     return len(due)
 
 
+def wipe_keys(context: Context, request: str, lease: str) -> None:
+    """Wipe the keys of a request and its lease, and end its sessions. Waits for nothing: no disk, no database."""
+    context.vault.drop_seed(request)
+    if lease:
+        for session in context.sessions.of_lease(lease):
+            session.end()
+        context.vault.drop_lease(lease)
+
+
 def wipe(context: Context, request: str, lease: str) -> None:
     """Wipe what is held for a request and its lease; then log what was served, as far as that is possible now."""
-    context.vault.drop_seed(request)
-    if not lease:
-        return
-    sessions = context.sessions.of_lease(lease)
-    for session in sessions:
-        session.end()
-    context.vault.drop_lease(lease)
-    for session in sessions:
+    wipe_keys(context, request, lease)
+    logging = True
+    for session in context.sessions.of_lease(lease):
         try:
-            end_session(context, session, "aborted", "stopped")
+            if logging:
+                end_session(context, session, "aborted", "stopped")
         except CustodyError:
-            # The log is down. The session is over all the same; without an outcome it counts its whole ceiling.
-            context.sessions.remove(session.digest)
+            # The log is down: none of the others is tried, for each would wait. The sessions are over all the same;
+            # without an outcome they count their whole ceiling.
+            logging = False
+        context.sessions.remove(session.digest)

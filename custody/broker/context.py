@@ -7,6 +7,7 @@ from custody.broker.ledger import Ledger
 from custody.broker.opener import Opener
 from custody.broker.sessions import Sessions
 from custody.broker.vault import Vault
+from custody.documents.dsse import Envelope
 from custody.errors import DeniedError
 from custody.ports import Policy, Store
 from custody.rules.state import State
@@ -25,7 +26,8 @@ class Peer:
 class Context:
     """The parts of one broker. ``store`` holds ciphertext, ``log`` what is published of the log.
 
-    ``stops`` is the folder of stop tombstones; ``receipt_timeout`` is in seconds.
+    ``stops`` is the folder of stop tombstones; ``receipt_timeout`` is in seconds. ``shut`` holds requests that were
+    stopped here and are not closed in the log yet: nothing opens them. ``unlogged`` are their stops, by digest.
     """
 
     ledger: Ledger
@@ -37,6 +39,8 @@ class Context:
     receipt_timeout: float = 10.0
     vault: Vault = field(default_factory=Vault)
     sessions: Sessions = field(default_factory=Sessions)
+    shut: set[str] = field(default_factory=set)
+    unlogged: dict[str, Envelope] = field(default_factory=dict)
 
 
 def known_peer(state: State, peer: Peer) -> str:

@@ -50,6 +50,9 @@ def _begin(context: Context, lease: str) -> tuple[tuple[str, Job], int, Parent, 
         if found.phase == "closed":
             message = f"the lease is closed: {found.reason}"
             raise DeniedError(message, hint="file a new request")
+        if found.digest in context.shut:
+            message = "the lease was stopped; that is not in the log yet"
+            raise DeniedError(message, hint="file a new request")
         check_window(found, ledger.clock())
         persons = releasers(state, found)
         if not met(version.sharing, persons):
@@ -145,7 +148,8 @@ def _finish(context: Context, lease: str, parent: Parent, keys: dict[int, FileKe
         with ledger.reading() as state:
             found = find_lease(state, lease)
             version = state.versions[found.request.version]
-            if found.stopped or found.phase != "granted" or found.opening != parent:
+            shut = found.stopped or found.digest in context.shut
+            if shut or found.phase != "granted" or found.opening != parent:
                 message = f"the lease was stopped while it was opened: {found.stopped or found.reason or found.phase}"
                 raise DeniedError(message)
             ledger.append(

@@ -1,25 +1,26 @@
 """Stopping: at once, whatever the log and the database do.
 
-Order: the signature and the right to stop are checked; a tombstone of the signed stop is fsynced to a local folder,
-which the next start honours; the keys are wiped and running streams end; then it is logged. Until the caller holds the
-receipt the stop is effective here but NOT CONFIRMED, and tools send it again.
+Order: the signature and the right to stop are checked; the request is shut, so that nothing opens it any more; the keys
+are wiped and running streams end; a tombstone of the signed stop is fsynced to a local folder, which the next start
+honours; then it is logged. Until the caller holds the receipt the stop is effective here but NOT CONFIRMED: tools send
+it again, and the broker itself tries to log it until that succeeds.
 """
 
 import os
 from pathlib import Path
 
-from custody.broker.closing import close_overdue, wipe
+from custody.broker.closing import close_overdue, wipe, wipe_keys
 from custody.broker.context import Context
 from custody.documents.dsse import Envelope
 from custody.documents.stop import Stop
 from custody.entries.receipt import Receipt
-from custody.errors import ConflictError, FormatError, UnavailableError
+from custody.errors import ConflictError, CustodyError, FormatError, IntegrityError, UnavailableError
 from custody.rules.facts import find_lease, find_request
 from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State
 from custody.rules.stopping import may_stop
 
-__all__ = ["honour_tombstones", "stop"]
+__all__ = ["honour_tombstones", "log_stops", "stop"]
 
 _REASON = {"withdraw": "withdrawn", "return": "returned", "revoke": "revoked"}
 
@@ -32,39 +33,81 @@ def stop(context: Context, envelope: Envelope) -> Receipt:
     """
     ledger = context.ledger
     document = envelope.document(Stop)
-    with ledger.reading() as state:
-        found = _target(state, document)
-        party = verify_actor(envelope, document.actor, state.root, ledger.clock())
-        may_stop(state, found, document, party.id)
-        if envelope.digest in state.used:
-            return ledger.receipt(_index_of(context, found.digest, envelope), context.receipt_timeout)
-        if found.phase == "closed":
-            message = f"it is closed already: {found.reason}"
-            raise ConflictError(message)
-        request, lease = found.digest, found.granted
-    try:
-        tombstone = _bury(context.stops, envelope)
-    finally:
-        wipe(context, request, lease)  # even when the disk is full: stopping never waits
-    index = _log(context, envelope, document)
-    close_overdue(context, request)
-    tombstone.unlink(missing_ok=True)
-    return ledger.receipt(index, context.receipt_timeout)
+    state = ledger.glance()
+    if document.deployment != state.deployment:
+        message = f"the stop is of deployment {document.deployment}"
+        raise IntegrityError(message)
+    found = _target(state, document)
+    party = verify_actor(envelope, document.actor, state.root, ledger.clock())
+    may_stop(state, found, document, party.id)
+    known = envelope.digest in state.used
+    if found.phase == "closed" and not known:
+        message = f"it is closed already: {found.reason}"
+        raise ConflictError(message)
+    if not known:
+        context.shut.add(found.digest)
+        context.unlogged[envelope.digest] = envelope
+        wipe_keys(context, found.digest, found.granted)
+        _bury(context.stops, envelope)
+        wipe(context, found.digest, found.granted)
+    return ledger.receipt(_settle(context, envelope), context.receipt_timeout)
+
+
+def log_stops(context: Context) -> None:
+    """Log the stops that took effect and could not be logged then. Raises ``UnavailableError`` when they still cannot.
+
+    One that the rules refuse by now (a certificate has ended) stays in effect; its tombstone sees to the next start.
+    """
+    for digest, envelope in list(context.unlogged.items()):
+        try:
+            _settle(context, envelope)
+        except UnavailableError:
+            raise
+        except CustodyError:
+            context.unlogged.pop(digest, None)
 
 
 def honour_tombstones(context: Context) -> None:
     """At start: log the stops that took effect but were never logged. Raises ``UnavailableError`` if that fails again,
-    so that a broker which cannot honour a stop does not serve.
+    ``IntegrityError`` for a file that holds no stop: a broker which cannot honour a stop does not serve.
+
+    A stop that was good when it took effect and is not by now (its certificate has ended, its device is gone from the
+    trust root) cannot be logged. Its request stays shut all the same, for as long as the tombstone lies there.
     """
     for path in sorted(context.stops.glob("*.stop")):
-        envelope = Envelope.parse(path.read_bytes())
         try:
-            _log(context, envelope, envelope.document(Stop))
+            envelope = Envelope.parse(path.read_bytes())
+            document = envelope.document(Stop)
+        except FormatError as error:
+            message = f"{path}: not a stop: {error.message}"
+            raise IntegrityError(
+                message, hint="find out what was stopped, and stop it again; then remove the file"
+            ) from None
+        try:
+            _settle(context, envelope)
         except UnavailableError:
             raise
         except ConflictError:
-            pass  # logged before the crash, or closed since: the tombstone has done its work
-        path.unlink()
+            path.unlink()  # closed since: the tombstone has done its work
+        except CustodyError:
+            with context.ledger.reading() as state:
+                context.shut.add(state.leases.get(document.target, document.target))
+
+
+def _settle(context: Context, envelope: Envelope) -> int:
+    """Log a stop that took effect, unless it is logged; close what it stopped, drop its tombstone; return its index."""
+    document = envelope.document(Stop)
+    with context.ledger.reading() as state:
+        found = _target(state, document)
+        if envelope.digest in state.used:
+            index = _index_of(context, found.digest, envelope)
+        else:
+            index = _log(context, envelope, document)
+    close_overdue(context, found.digest)
+    context.unlogged.pop(envelope.digest, None)
+    context.shut.discard(found.digest)
+    _tombstone(context.stops, envelope).unlink(missing_ok=True)
+    return index
 
 
 def _log(context: Context, envelope: Envelope, document: Stop) -> int:
@@ -84,7 +127,7 @@ def _log(context: Context, envelope: Envelope, document: Stop) -> int:
 
 def _bury(folder: Path, envelope: Envelope) -> Path:
     """Write the tombstone durably. Raises ``UnavailableError``: a restart would not know of the stop then."""
-    path = folder / f"{envelope.digest}.stop"
+    path = _tombstone(folder, envelope)
     draft = path.with_suffix(".tmp")
     try:
         with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
@@ -101,6 +144,10 @@ def _bury(folder: Path, envelope: Envelope) -> Path:
         message = f"the stop could not be written down: {error.strerror}"
         raise UnavailableError(message, hint="the keys are wiped; send it again until it is confirmed") from None
     return path
+
+
+def _tombstone(folder: Path, envelope: Envelope) -> Path:
+    return folder / f"{envelope.digest}.stop"
 
 
 def _target(state: State, document: Stop) -> RequestState:

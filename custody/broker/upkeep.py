@@ -1,4 +1,4 @@
-"""What the broker does by itself: closing what is over, counting strangers, noticing a clock that jumps."""
+"""What the broker does by itself: logging stops, closing what is over, counting strangers, watching the clock."""
 
 import threading
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from typing import Final
 from custody.broker.closing import close_overdue
 from custody.broker.context import Context
 from custody.broker.grants import try_grant
+from custody.broker.stops import log_stops
 from custody.errors import CustodyError
 from custody.values import U64
 
@@ -68,6 +69,7 @@ class Upkeep:
     def tick(self) -> None:
         """Do what is due now. Raises ``UnavailableError`` when the journal is down; the next tick tries again."""
         context = self._context
+        log_stops(context)
         close_overdue(context)
         with context.ledger.reading() as state:
             waiting = [digest for digest, found in state.requests.items() if found.phase == "requested"]

@@ -81,6 +81,8 @@ def verify(  # noqa: PLR0917 - click passes them by name
     output.result(report.data())
     if not report.ok:
         number = f"{report.found} finding{'' if report.found == 1 else 's'}"
+        following = sum(finding.follows is not None for finding in report.findings)
+        number += f" ({following} may only follow from others)" if following else ""
         raise IntegrityError(
             f"the log is not what it must be: {number}, {report.audited} of {report.size} entries judged",
             hint="keep a copy of the log as it is: it is the evidence",

@@ -31,17 +31,27 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Final[dict[str, Entry]] = {
+    "demo": Entry("Set up", "demo", "demo", "Show the main job: seal, approve, fetch, revoke, verify the log."),
     "init": Entry("Set up", "init", "init", "Make the keys and files of a new deployment."),
     "ca": Entry("Set up", "ca", "ca", "Make a certificate authority, and issue certificates from it."),
     "custodian": Entry("Set up", "custodian", "custodian", "Make and export a custodian's key."),
     "root": Entry("Set up", "root", "root", "Write, sign, show and verify trust roots."),
     "seal": Entry("Versions", "seal", "seal_command", "Encrypt a model version and split its key among custodians."),
+    "register": Entry("Versions", "register", "register", "Put a sealed version into custody."),
+    "versions": Entry("Versions", "versions", "versions_command", "List what is in custody."),
+    "show": Entry("Versions", "versions", "show_command", "Show a version or a request, verified."),
     "recover": Entry(
         "Versions", "recover", "recover_command", "Break glass: open a version with a quorum of key files."
     ),
+    "request": Entry("Requests", "requests", "request_command", "Ask for a version, for one purpose and a while."),
+    "pending": Entry("Requests", "requests", "pending_command", "List the requests that concern you."),
+    "withdraw": Entry("Requests", "requests", "withdraw_command", "Take back a request of yours."),
+    "approve": Entry("Requests", "approvals", "approve_command", "Look at a request, and approve what is shown."),
+    "deny": Entry("Requests", "approvals", "deny_command", "Look at a request, and deny it."),
+    "release": Entry("Requests", "approvals", "release_command", "Send your share again, without deciding again."),
+    "fetch": Entry("Leases", "fetch", "fetch_command", "Fetch the files of a lease, every byte checked."),
+    "lease": Entry("Leases", "leases", "lease", "List, return and revoke leases."),
     "log": Entry("Audit", "log", "log", "Verify and read the transparency log."),
-    "register": Entry("Versions", "register", "register", "Put a sealed version into custody."),
-    "demo": Entry("Set up", "demo", "demo", "Show the main job: seal, approve, fetch, revoke, verify the log."),
     "broker": Entry("Servers", "broker", "broker", "Configure and run a broker."),
     "witness": Entry("Servers", "witness", "witness", "Run a witness."),
 }

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -30,7 +31,14 @@ _SPIFFE: Final = re.compile(
     r"\Aspiffe://[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+\Z"
 )
 
-_MALFORMED: Final = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_MALFORMED: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    CryptographyDeprecationWarning,  # where warnings are errors: bytes that later versions of the library refuse
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 """What the library raises for certificates and extensions that are none; not all of these are ``ValueError``."""
 
 
@@ -137,7 +145,12 @@ def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
 
 def _load(der: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
-    except (ValueError, x509.InvalidVersion) as error:
+        certificate = x509.load_der_x509_certificate(der)
+        sound = certificate.serial_number > 0  # RFC 5280 section 4.1.2.2; this version of the library only warns
+    except _MALFORMED as error:
         message = "certificate: not a DER certificate"
         raise FormatError(message) from error
+    if not sound:
+        message = "certificate: its serial number is not positive"
+        raise FormatError(message)
+    return certificate

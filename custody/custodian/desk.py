@@ -23,6 +23,7 @@ from custody.documents.hello import Hello
 from custody.entries.entry import Entry
 from custody.entries.receipt import Receipt, Verified
 from custody.errors import (
+    ConflictError,
     CustodyError,
     DeniedError,
     FormatError,
@@ -198,7 +199,8 @@ class Desk:
     def greet(self, person: str, signer: Signer) -> Verified:
         """Ask the log with a nonce which root is in force; it must be the newest one known, in a tree no smaller.
 
-        Raises ``IntegrityError``; ``DeniedError`` where this computer's clock and the witnesses' differ.
+        Raises ``IntegrityError``; ``ConflictError`` where the trust root has changed meanwhile; ``DeniedError`` where
+        this computer's clock and the witnesses' differ.
         """
         hello = sign(
             Hello(
@@ -210,7 +212,11 @@ class Desk:
             [signer],
         )
         receipt = self._repeat(lambda: self._calls.hello(hello), repeat=False)
-        self.trust.check_current(receipt, hello)
+        try:
+            self.trust.check_current(receipt, hello)
+        except IntegrityError:
+            self._require_no_newer_root()
+            raise
         verified = self.trust.check_document(receipt, "hello", hello)
         earliest, latest = quorum_time(verified.cosigned)
         off = self._clock() - latest if self._clock() > latest else min(0, self._clock() - earliest)
@@ -232,6 +238,12 @@ class Desk:
         return self._confirmed("release", envelope, self._repeat(lambda: self._calls.release_share(envelope, wrapped)))
 
     # -- inside
+
+    def _require_no_newer_root(self) -> None:
+        """Tell a trust root that came meanwhile from a lie about it: a new one shows up when it is asked for."""
+        self.trust.take_roots(self._repeat(self._calls.get_roots))
+        if self.trust.root_digest != self.chain.digests[-1]:
+            raise ConflictError("the trust root changed while you looked; nothing was signed", hint="look at it again")
 
     def _confirmed(self, kind: str, envelope: Envelope, receipt: Receipt) -> Verified:
         verified = self.trust.check_document(receipt, kind, envelope)

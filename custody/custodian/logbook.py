@@ -66,8 +66,12 @@ class Logbook:
         return Witnessed(size, *quorum_time(logged.cosigned))
 
     def newest_root(self, checkpoint: Checkpoint) -> str:
-        """Return the trust root that the last entry under a verified checkpoint names: the one in force then."""
-        return Entry.parse(self._entry(checkpoint, checkpoint.size - 1)).root
+        """Return the trust root in force after the last entry under a verified checkpoint.
+
+        It is the one that this entry names; an entry that logs a root still names the one before.
+        """
+        entry = Entry.parse(self._entry(checkpoint, checkpoint.size - 1))
+        return entry.document("root").document if entry.type == "root" else entry.root
 
     def entries_of(self, request: str, first: int, checkpoint: Checkpoint) -> list[tuple[int, Entry]]:
         """Return every entry of a request from index ``first`` on, up to a verified checkpoint."""

@@ -88,9 +88,7 @@ def freshness_text(seen: Review) -> str:
         return f"verified: the log answered this tool's own nonce, witnessed {when}"
     if fresh.why:
         return f"UNVERIFIED: {fresh.why}"
-    return (
-        f"as of {when}: the last of {fresh.size} log entries, witnessed then, names trust root {seen.root.epoch}"
-    )
+    return f"as of {when}: the last of {fresh.size} log entries, witnessed then, names trust root {seen.root.epoch}"
 
 
 def request_rows(seen: Review, zone: tzinfo | None = None) -> Rows:

@@ -27,6 +27,9 @@ def draft_decision(seen: Review, verdict: Verdict, note: str, *, issued: int, ex
     if seen.slot is None:
         raise DeniedError(f"{seen.person} holds no share of {seen.terms.version}")
     latest = int(seen.terms.not_after if verdict == "veto" else seen.terms.open_before)
+    until = latest if expires is None else min(expires, latest)
+    if until <= issued:
+        raise DeniedError(f"the start window ended at {Time(latest)}", hint="a new request is needed")
     decision = Decision(
         deployment=seen.terms.deployment,
         request=seen.view.found.digest,
@@ -38,7 +41,7 @@ def draft_decision(seen: Review, verdict: Verdict, note: str, *, issued: int, ex
         verdict=verdict,
         note=note,
         issued=Time(issued),
-        expires=Time(latest if expires is None else min(expires, latest)),
+        expires=Time(until),
     )
     return Decision.parse(decision.encode())  # what a parser would refuse is refused before anybody signs it
 

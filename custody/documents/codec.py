@@ -79,7 +79,7 @@ def _dec_hook(kind: type, value: object) -> object:
 def _reason(error: Exception) -> str:
     """Say where as a path into the document. The message may quote the input, so it is cut and made printable."""
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not UTF-8"
+        return "text that is not UTF-8"
     text = re.sub(r"matching regex '.*?'(?= - at|$)", "of the required form", str(error)[:2000])
     text = text.replace("`$.", "`").replace("`$`", "the top level")[:300]
     return text if text.isascii() and text.isprintable() else ascii(text)[1:-1]

@@ -74,7 +74,8 @@ class Trust:
 
     def load(self, envelopes: Sequence[Envelope]) -> None:
         """Take a chain of roots from genesis on. Raises ``IntegrityError`` for any that must not follow, and for a
-        chain that ends before an epoch seen earlier."""
+        chain that ends before an epoch seen earlier.
+        """
         roots = follow_roots(envelopes, deployment=self.deployment, genesis=self.genesis)
         epoch = int(roots[-1].epoch)
         if epoch < self.seen.epoch:
@@ -113,7 +114,8 @@ class Trust:
 
     def check_current(self, receipt: Receipt, hello: Envelope) -> None:
         """Verify the answer to an own hello: the newest verified root must be the one in force, in a tree no smaller
-        than any seen. Raises ``IntegrityError``."""
+        than any seen. Raises ``IntegrityError``.
+        """
         smallest = self.seen.size
         verified = self.check_document(receipt, "hello", hello)
         if verified.entry.root != self.root_digest:

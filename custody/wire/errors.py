@@ -23,6 +23,8 @@ from custody.errors import (
 __all__ = ["HINT", "from_rpc", "raise_from_rpc", "status_of"]
 
 HINT: Final = "custody-hint"
+_OURS: Final = "custody-status"
+"""In the trailing metadata of every error of a broker; what lacks it is the transport's."""
 _MAX_TEXT: Final = 500
 
 _BY_STATUS: Final[dict[str, type[CustodyError]]] = {
@@ -44,7 +46,7 @@ _UNREACHABLE: Final = "check the address, the network, and that the certificates
 def status_of(error: CustodyError) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
     """Return status, message and trailing metadata. Metadata is ASCII; what is not is escaped."""
     hint = error.hint[:_MAX_TEXT].encode("ascii", "backslashreplace").decode()
-    trailing = ((HINT, hint),) if hint else ()
+    trailing = ((_OURS, error.status.lower()), *(((HINT, hint),) if hint else ()))
     return grpc.StatusCode[error.status], error.message[:_MAX_TEXT], trailing
 
 
@@ -54,8 +56,9 @@ def from_rpc(error: grpc.RpcError, address: str) -> CustodyError:
     call = cast("grpc.Call", error)
     code = call.code()
     text = _visible(call.details() or "")
-    hint = _visible(next((str(value) for key, value in call.trailing_metadata() or () if key == HINT), ""))
-    if code is grpc.StatusCode.UNAVAILABLE and not hint:  # ours always says what to do: this is the transport's
+    trailing = {key: str(value) for key, value in call.trailing_metadata() or ()}
+    hint = _visible(trailing.get(HINT, ""))
+    if code is grpc.StatusCode.UNAVAILABLE and _OURS not in trailing:
         return UnavailableError(f"the broker at {address} cannot be reached: {text}", hint=_UNREACHABLE)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return UnavailableError(f"the broker at {address} did not answer in time", hint="try again")

@@ -70,11 +70,13 @@ class LyingWitness(LocalWitness):
     ) -> None:
         super().__init__(name, signer, logs, clock)
         self.lie = lie
+        self.called = threading.Event()
         self.release = threading.Event()
         self.calls = 0
 
     def add_checkpoint(self, old: int, proof: Sequence[bytes], checkpoint: bytes) -> Sequence[bytes]:
         self.calls += 1
+        self.called.set()
         return LIES[self.lie](self, checkpoint)
 
     def latest(self, origin: str) -> bytes | None:

@@ -20,7 +20,7 @@ __all__ = ["PASSPHRASE", "Stage", "taken"]
 PASSPHRASE: Final = "passphrase"  # noqa: S105 - the name of a file
 """Name of the file in a home that holds the passphrase: a demo has nobody to type it."""
 
-_MOST_LINES: Final = 14
+_MOST_LINES: Final = 60
 
 
 @dataclass
@@ -48,7 +48,9 @@ class Stage:
                 f"the demo expected exit code {expect} of custody {words[0]}, got {result.returncode}: {errors.strip()}"
             )
         if show:
-            self._show(errors if expect else output)
+            # What a person is asked to sign is on standard error, and so is what went wrong.
+            self._show(errors if expect or passphrase else "")
+            self._show("" if expect else output)
         return output
 
     def ask(self, who: str, *words: str, passphrase: bool = False) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A world's log as a broker serves it: receipts, views, tiles and kept checkpoints, from the entries that were judged.
 
-``Published`` publishes whatever the world's log holds when it is asked; each size asked for is kept as a checkpoint with
-the time of that moment. Everything a test wants wrong it changes in what is returned.
+``Published`` publishes whatever the world's log holds when it is asked; each size asked for is kept as a checkpoint
+with the time of that moment. Everything a test wants wrong it changes in what is returned.
 """
 
 from collections.abc import Iterable

@@ -111,7 +111,7 @@ def test_refused_as_a_hello(name: str) -> None:
         (OTHER["a time as a number"], "hello: expected a string, got int - at `issued`"),
         (OTHER["a capital digest"], "hello: Expected `str` of the required form - at `nonce`"),
         (OTHER["an actor of another kind"], "hello: Invalid value 'robot' - at `actor.actor`"),
-        (OTHER["no UTF-8"], "hello: byte "),
+        (OTHER["no UTF-8"], "hello: text that is not UTF-8"),
     ],
 )
 def test_a_refusal_names_the_field(data: bytes, message: str) -> None:

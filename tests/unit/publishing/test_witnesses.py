@@ -12,7 +12,7 @@ from tests.doubles.tlog import TIME, witness_signer
 from tests.doubles.witness import LIES, LocalWitness, LyingWitness
 from tests.unit.publishing.world import QUICK, World, entry
 
-SHORT = replace(QUICK, witness_timeout=0.05)
+SHORT = replace(QUICK, witness_timeout=1.0)
 
 
 def lying(world: World, number: int, lie: str) -> LyingWitness:
@@ -47,6 +47,8 @@ def test_who_waits_is_told_within_the_deadline_which_witness_did_not_answer(worl
     publisher = world.running()
     world.witnesses[0].down = world.witnesses[1].down = True
     world.append(entry(0))
+    with pytest.raises(UnavailableError):
+        publisher.publish_once()
     with thread_of(publisher):
         with pytest.raises(UnavailableError, match=r"entry 0 is not published after 0\.2 s: .*witness w1 fails"):
             publisher.wait(0, 0.2)
@@ -60,8 +62,9 @@ def test_who_waits_is_told_of_a_witness_that_hangs_before_its_own_time_is_over(w
     liars = [lying(world, 1, "hangs"), lying(world, 2, "hangs")]
     world.append(entry(0))
     with thread_of(publisher):
+        assert all(liar.called.wait(30) for liar in liars)
         with pytest.raises(UnavailableError, match="witness w1 has not answered; witness w2 has not answered"):
-            publisher.wait(0, 0.3)
+            publisher.wait(0, 0.1)
         for liar in liars:
             liar.release.set()
 

@@ -1,0 +1,241 @@
+"""Stopping never waits: a running stream is cut, a stop survives its host, and nobody uses one twice or unasked."""
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from custody.app.sealing import Sealed
+from custody.documents.actor import Person, Workload
+from custody.documents.dsse import sign
+from custody.documents.stop import Stop
+from custody.errors import ConflictError, DeniedError, IntegrityError, NotFoundError, UnavailableError
+from custody.wire.calls import Calls
+from tests.doubles import malice
+from tests.doubles.site import JOB, Site, WorkloadSigner, write_model
+
+SIZE = 64 << 20  # more than a connection buffers
+
+
+@pytest.fixture(scope="module")
+def large(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Sealed:
+    """A version that takes a while to stream."""
+    sealed = site.seal(
+        write_model(tmp_path_factory.mktemp("large"), {"weights.bin": SIZE}), "demo/large@1", segment=1 << 20
+    )
+    site.register(sealed)
+    return sealed
+
+
+@contextmanager
+def streaming(site: Site, sealed: Sealed) -> Iterator[tuple[str, Calls, Iterator[bytes]]]:
+    """A job in the middle of a file: its lease, its connection, and what is still to come."""
+    _, lease = site.granted(sealed)
+    with site.calls("job") as job:
+        session = site.open(job, sealed, lease).session
+        stream = (piece.data for piece in job.read(session, 0))
+        assert len(next(stream)) == 1 << 20
+        yield lease, job, stream
+
+
+def cut(stream: Iterator[bytes]) -> int:
+    """Read on until the stream is cut; return how many more bytes came, which is what was on its way."""
+    more = 0
+    with pytest.raises(DeniedError, match="over|not open"):
+        for data in stream:
+            more += len(data)
+    assert more < SIZE // 2
+    return more
+
+
+def stop(site: Site, who: str, action: str, target: str) -> None:
+    with site.calls(who) as calls:
+        calls.stop(site.stop_document(who, action, target))
+
+
+@pytest.mark.parametrize("who", ["alice", "carol", "olga", "dave"])
+def test_a_revocation_cuts_a_stream_in_the_middle_of_a_file(site: Site, large: Sealed, who: str) -> None:
+    """One is enough: any custodian, the owner of the workload, the requester."""
+    with streaming(site, large) as (lease, job, stream):
+        stop(site, who, "revoke", lease)
+        cut(stream)
+        with pytest.raises(DeniedError, match="not granted|closed|revoked"):
+            site.open(job, large, lease)
+
+
+def test_a_whole_stream_is_whole(site: Site, large: Sealed) -> None:
+    """The honest case of the above."""
+    with streaming(site, large) as (_, __, stream):
+        assert sum(len(data) for data in stream) == SIZE - (1 << 20)
+
+
+def test_a_stop_by_somebody_who_may_not(site: Site, sealed: Sealed) -> None:
+    view, lease = site.granted(sealed)
+    honest = site.stop_document("dave", "revoke", lease).document(Stop)
+    for who, changes, error, match in (
+        ("dave", {"action": "return"}, DeniedError, "may not return"),
+        ("alice", {"action": "withdraw", "target": view.request}, DeniedError, "may not withdraw"),
+        ("alice", {"target": view.request}, NotFoundError, "no lease"),
+        ("alice", {"target": "ab" * 32}, NotFoundError, "no lease"),
+    ):
+        document = replace(honest, actor=Person(person=who), **changes)
+        with site.calls(who) as calls, pytest.raises(error, match=match):
+            calls.stop(site.sign_as(who, document))
+    with site.calls("job") as job:
+        stranger = replace(honest, actor=site.workload())
+        with pytest.raises(DeniedError, match=f"{JOB} may not revoke"):
+            job.stop(sign(stranger, [site.job_signer()]))
+        assert site.open(job, sealed, lease).session
+
+
+def test_a_stop_again_and_of_something_else(site: Site, sealed: Sealed) -> None:
+    """Sent again it gives the same receipt, also after a restart; it stops nothing but what it names."""
+    _, lease = site.granted(sealed)
+    _, other = site.granted(sealed)
+    document = site.stop_document("alice", "revoke", lease)
+    with site.calls("alice") as alice:
+        first = alice.stop(document)
+        assert alice.stop(document).entry == first.entry
+        with pytest.raises(ConflictError, match="closed already: revoked"):
+            alice.stop(site.stop_document("alice", "revoke", lease))
+    site.restart_broker()
+    with site.calls("bob") as bob:
+        assert bob.stop(document).entry == first.entry
+    with site.calls("dave") as dave:
+        phases = [dave.get_request(view.request).phase for view in dave.list_requests(closed=True)[0][-2:]]
+    assert phases == ["closed", "granted"]
+    stop(site, "alice", "revoke", other)
+
+
+@contextmanager
+def ledger_held(site: Site) -> Iterator[None]:
+    """Somebody holds the database: nothing can be written."""
+    with closing(sqlite3.connect(site.directory / "broker/ledger.sqlite", isolation_level=None)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def tombstones(site: Site) -> list[Path]:
+    return list((site.directory / "broker/state").glob("*.stop"))
+
+
+def reasons(site: Site, lease: str) -> list[str | None]:
+    """Why a lease was closed, by the ledger."""
+    return [entry.reason for entry in malice.entries(site) if entry.type == "close" and entry.terms == lease]
+
+
+def test_a_stop_whose_host_dies_before_it_is_logged(site: Site, large: Sealed) -> None:
+    """It takes effect at once, before callers who wait for the database; the next start honours it, sent again or not."""
+    with streaming(site, large) as (lease, _, stream):
+        with ledger_held(site), site.calls("alice") as alice, ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(alice.hello, site.hello("alice")) for _ in range(2)]
+            stopping = pool.submit(alice.stop, site.stop_document("alice", "revoke", lease))
+            cut(stream)
+            assert not any(call.done() for call in (*waiting, stopping))
+            while not tombstones(site):
+                pass
+            site.stop("broker", signal.SIGKILL)
+            assert isinstance(stopping.exception(), UnavailableError)
+        assert reasons(site, lease) == []
+        site.start_broker()
+    assert reasons(site, lease) == ["revoked"]
+    assert not tombstones(site)
+    with site.calls("job") as job, pytest.raises(DeniedError, match="closed"):
+        site.open(job, large, lease)
+
+
+def test_a_stop_that_nobody_sends_again_is_logged_as_soon_as_possible(site: Site, large: Sealed) -> None:
+    with streaming(site, large) as (lease, _, stream):
+        with ledger_held(site), site.calls("alice") as alice:
+            with pytest.raises(UnavailableError, match="busy"):
+                alice.stop(site.stop_document("alice", "revoke", lease))
+            cut(stream)
+            assert len(tombstones(site)) == 1
+            with site.calls("job") as job, pytest.raises(DeniedError, match="stopped"):
+                site.open(job, large, lease)
+        with site.calls("dave") as dave:
+            while tombstones(site):
+                dave.list_versions()
+    assert reasons(site, lease) == ["revoked"]
+
+
+def test_a_stop_when_the_disk_takes_no_tombstone(site: Site, large: Sealed) -> None:
+    """Granting waits, stopping does not: the keys go, and the caller is told that it is not confirmed."""
+    state = site.directory / "broker/state"
+    with streaming(site, large) as (lease, _, stream), site.calls("alice") as alice:
+        state.rename(state.with_name("gone"))
+        document = site.stop_document("alice", "revoke", lease)
+        with pytest.raises(UnavailableError, match="could not be written down") as caught:
+            alice.stop(document)
+        assert "until it is confirmed" in caught.value.hint
+        cut(stream)
+        state.with_name("gone").rename(state)
+        assert alice.stop(document).entry
+
+
+def test_a_stop_sent_again_and_again_while_no_witness_answers(site: Site, large: Sealed) -> None:
+    """It takes effect before anybody has witnessed it, and those who repeat it hold up nobody else."""
+    with streaming(site, large) as (lease, _, stream), site.calls("alice") as alice, site.calls("dave") as dave:
+        site.processes["witness"].send_signal(signal.SIGSTOP)
+        document = site.stop_document("alice", "revoke", lease)
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(alice.stop, document) for _ in range(4)]
+            cut(stream)
+            for _ in range(20):
+                assert dave.list_requests(page_token="f" * 64, closed=True) is not None
+            assert not any(call.done() for call in waiting)
+            site.processes["witness"].send_signal(signal.SIGCONT)
+            assert len({call.result().entry for call in waiting}) == 1
+    assert reasons(site, lease) == ["revoked"]
+
+
+def test_a_stop_of_another_deployment_leaves_no_trace(site: Site, sealed: Sealed) -> None:
+    """Were it buried before it is judged, the broker would never start again."""
+    _, lease = site.granted(sealed)
+    document = site.stop_document("alice", "revoke", lease).document(Stop)
+    staging = replace(document, deployment="custody.example.org/staging")
+    with site.calls("alice") as alice, pytest.raises(IntegrityError, match="deployment"):
+        alice.stop(site.sign_as("alice", staging))
+    assert not tombstones(site)
+    with site.calls("job") as job:
+        assert site.open(job, sealed, lease).session
+
+
+def test_a_tombstone_that_was_damaged(site: Site) -> None:
+    """Nobody knows what it stopped: the broker says so and does not serve."""
+    site.stop("broker")
+    planted = site.directory / "broker/state" / "damaged.stop"
+    planted.write_bytes(b"{}")
+    with pytest.raises(AssertionError, match=r"damaged\.stop: not a stop"):
+        site.start_broker()
+    planted.unlink()
+    site.start_broker()
+
+
+def test_a_stop_whose_certificate_has_ended_at_the_next_start(site: Site, sealed: Sealed, tmp_path: Path) -> None:
+    """It was good when it took effect. It is honoured although it cannot be logged, and the broker starts."""
+    view, lease = site.granted(sealed)
+    ended = malice.certificate(site.authority, tmp_path / "ended", [JOB], begin=-7200, end=-60)
+    actor = Workload(spiffe=JOB, x5c=ended.chain())
+    document = replace(site.stop_document("alice", "return", lease).document(Stop), actor=actor)
+    site.stop("broker", signal.SIGKILL)
+    buried = sign(document, [WorkloadSigner(ended)])
+    (site.directory / "broker/state" / f"{buried.digest}.stop").write_bytes(buried.encode())
+    site.start_broker()
+    with site.calls("dave") as dave:
+        view = dave.get_request(view.request)
+    for person in ("alice", "bob"):
+        _, release, wrapped = site.decide(view, person)
+        with site.calls(person) as calls:
+            calls.release_share(release, wrapped)
+    with site.calls("job") as job, pytest.raises(DeniedError, match="the lease was stopped"):
+        site.open(job, sealed, lease)
+    with site.calls("alice") as alice:
+        alice.stop(site.stop_document("alice", "revoke", lease))  # a stop that can be logged settles it
+    site.restart_broker(signal.SIGTERM)
+    assert not tombstones(site)
