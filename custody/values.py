@@ -15,6 +15,7 @@ from msgspec import Meta
 from custody.errors import FormatError
 
 __all__ = [
+    "MAX_TIME",
     "MAX_U64",
     "U64",
     "Deployment",
@@ -98,7 +99,7 @@ Title = Annotated[str, Meta(max_length=100)]
 MAX_U64: Final = 2**64 - 1
 _MAX_PATH: Final = 1024  # bytes of UTF-8: what Linux calls PATH_MAX allows 4096
 _MAX_PART: Final = 255  # bytes: NAME_MAX
-_MAX_TIME: Final = 253402300799  # 9999-12-31T23:59:59Z
+MAX_TIME: Final = 253402300799  # 9999-12-31T23:59:59Z
 _RFC3339: Final = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z", re.ASCII)
 _DECIMAL: Final = re.compile(r"\A(?:0|[1-9][0-9]{0,19})\Z", re.ASCII)
 
@@ -141,7 +142,7 @@ class Time(int):
 
     def __new__(cls, seconds: int) -> Self:
         """Refuse times before 1970 or after 9999."""
-        if not 0 <= seconds <= _MAX_TIME:
+        if not 0 <= seconds <= MAX_TIME:
             message = "a time is between 1970 and 9999"
             raise ValueError(message)
         return super().__new__(cls, seconds)

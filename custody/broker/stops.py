@@ -7,13 +7,13 @@ it again, and the broker itself tries to log it until that succeeds.
 """
 
 import os
+import threading
 from pathlib import Path
 
 from custody.broker.closing import close_overdue, wipe, wipe_keys
 from custody.broker.context import Context
 from custody.documents.dsse import Envelope
 from custody.documents.stop import Stop
-from custody.entries.receipt import Receipt
 from custody.errors import ConflictError, CustodyError, FormatError, IntegrityError, UnavailableError
 from custody.rules.facts import find_lease, find_request
 from custody.rules.signers import verify_actor
@@ -25,10 +25,10 @@ __all__ = ["honour_tombstones", "log_stops", "stop"]
 _REASON = {"withdraw": "withdrawn", "return": "returned", "revoke": "revoked"}
 
 
-def stop(context: Context, envelope: Envelope) -> Receipt:
-    """Stop a request or lease now and return the receipt of the stop.
+def stop(context: Context, envelope: Envelope) -> int:
+    """Stop a request or lease now; return the index of the entry that says so, not published yet.
 
-    The same envelope again returns the same receipt. Raises ``UnavailableError`` when it took effect but could not be
+    The same envelope again returns the same index. Raises ``UnavailableError`` when it took effect but could not be
     logged yet: the caller must send it again.
     """
     ledger = context.ledger
@@ -40,8 +40,9 @@ def stop(context: Context, envelope: Envelope) -> Receipt:
     found = _target(state, document)
     party = verify_actor(envelope, document.actor, state.root, ledger.clock())
     may_stop(state, found, document, party.id)
+    closed = found.phase == "closed"  # looked at first: the stop that closes it is in use before that
     known = envelope.digest in state.used
-    if found.phase == "closed" and not known:
+    if closed and not known:
         message = f"it is closed already: {found.reason}"
         raise ConflictError(message)
     if not known:
@@ -50,7 +51,7 @@ def stop(context: Context, envelope: Envelope) -> Receipt:
         wipe_keys(context, found.digest, found.granted)
         _bury(context.stops, envelope)
         wipe(context, found.digest, found.granted)
-    return ledger.receipt(_settle(context, envelope), context.receipt_timeout)
+    return _settle(context, envelope)
 
 
 def log_stops(context: Context) -> None:
@@ -74,6 +75,8 @@ def honour_tombstones(context: Context) -> None:
     A stop that was good when it took effect and is not by now (its certificate has ended, its device is gone from the
     trust root) cannot be logged. Its request stays shut all the same, for as long as the tombstone lies there.
     """
+    for path in context.stops.glob("*.tmp"):
+        path.unlink()  # of a stop that was not written down in time, and so not acknowledged
     for path in sorted(context.stops.glob("*.stop")):
         try:
             envelope = Envelope.parse(path.read_bytes())
@@ -87,11 +90,15 @@ def honour_tombstones(context: Context) -> None:
             _settle(context, envelope)
         except UnavailableError:
             raise
-        except ConflictError:
-            path.unlink()  # closed since: the tombstone has done its work
         except CustodyError:
             with context.ledger.reading() as state:
-                context.shut.add(state.leases.get(document.target, document.target))
+                request = state.leases.get(document.target, document.target)
+                found = state.requests.get(request)
+                closed = found is not None and found.phase == "closed"
+            if closed:
+                path.unlink()  # the tombstone has done its work
+            else:
+                context.shut.add(request)
 
 
 def _settle(context: Context, envelope: Envelope) -> int:
@@ -128,7 +135,7 @@ def _log(context: Context, envelope: Envelope, document: Stop) -> int:
 def _bury(folder: Path, envelope: Envelope) -> Path:
     """Write the tombstone durably. Raises ``UnavailableError``: a restart would not know of the stop then."""
     path = _tombstone(folder, envelope)
-    draft = path.with_suffix(".tmp")
+    draft = path.with_suffix(f".{threading.get_ident()}.tmp")  # the same stop may come twice at once
     try:
         with open(draft, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(envelope.encode())

@@ -13,6 +13,7 @@ from custody.rules.signers import verify_actor
 
 __all__ = ["adopt_root", "hello", "log_object", "roots"]
 
+_MAX_OBJECT: Final = 256 * (2 + 65_535)  # bytes of a full entry bundle
 _LOG_PATH: Final = re.compile(
     r"\A(?:checkpoint|checkpoints/[0-9]{1,20}|documents/[0-9a-f]{64}"
     r"|tile/(?:entries|[0-9]{1,2})/(?:x[0-9]{3}/){0,6}[0-9]{3}(?:\.p/[0-9]{1,3})?)\Z"
@@ -58,4 +59,4 @@ def log_object(context: Context, peer: Peer, path: str) -> bytes:
         known_peer(state, peer)
     if not _LOG_PATH.match(path):
         raise NotFoundError("there is no such object in the log")
-    return context.log.get(path)
+    return context.log.get(path, _MAX_OBJECT)

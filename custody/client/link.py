@@ -176,7 +176,7 @@ class Link:
 
     def _learn(self) -> None:
         """Take the roots from the broker; they are believed because they follow from the pinned genesis."""
-        self._trust.take_roots(self.call(Calls.get_roots))
+        self._trust.take_roots(self.call(lambda calls: calls.get_roots()))
 
     def _take(self) -> _Connection:
         stamp = self.settings.tls.stamp()

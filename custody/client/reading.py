@@ -14,13 +14,13 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Final
 
 from custody.client.feed import Feed
 from custody.client.live import Live
 from custody.crypto.sodium import wipe
-from custody.errors import FormatError, IntegrityError
+from custody.errors import CustodyError, FormatError, IntegrityError
 from custody.segments.buffers import BufferPool
 from custody.segments.layout import FilePlan
 from custody.segments.open import SegmentChecker
@@ -166,9 +166,12 @@ class VerifiedFile:
                         pending.append(helper.submit(done, i, target, len(target)))
                 while pending:
                     self._live.delivered(pending.popleft().result())
-            finally:
+            except BaseException:
+                # What has arrived was paid for: it is checked, and counts, whatever ended the rest.
                 for future in pending:
-                    future.cancel()
+                    with suppress(CustodyError):
+                        self._live.delivered(future.result())
+                raise
 
     def _part(self, i: int, offset: int, out: memoryview, progress: Progress) -> None:
         """Fill the part of ``out`` that lies in a segment of which only a part is wanted."""

@@ -1,12 +1,11 @@
 """A request on its way to a lease: filed, waited for, withdrawn."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from custody.client.identity import Credential, Identity
 from custody.client.leases import Lease
-from custody.client.link import BoundedCalls, Link
+from custody.client.link import Link
 from custody.client.lookup import look_up
 from custody.client.stopping import stop
 from custody.documents.dsse import Envelope, sign
@@ -66,8 +65,7 @@ class PendingRequest:
         while True:
             left = deadline - around.monotonic()
             poll = max(0, min(_POLL, int(left)))
-            look = partial(BoundedCalls.get_request, request=self.digest, seen=seen, wait_seconds=poll)
-            reply = self._link.call(look, patience=max(left, 1.0))
+            reply = self._look(seen, poll, max(left, 1.0))
             status = self._read(reply)
             if status.phase == "closed":
                 raise DeniedError(f"the request is closed: {status.reason or 'no reason was given'}")
@@ -84,6 +82,11 @@ class PendingRequest:
     def withdraw(self, reason: str) -> Receipt:
         """Take the request back; returns the receipt. Sent again until there is one."""
         return stop(self._link, self._identity, "withdraw", self.digest, reason)
+
+    def _look(self, seen: int, wait: int, patience: float) -> RequestReply:
+        return self._link.call(
+            lambda calls: calls.get_request(self.digest, seen=seen, wait_seconds=wait), patience=patience
+        )
 
     def _read(self, reply: RequestReply) -> Status:
         return self._link.verify(lambda trust: read_status(trust, self._envelope, reply))

@@ -143,7 +143,9 @@ def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
         raise FormatError(message) from error
 
 
+@lru_cache(maxsize=256)
 def _load(der: bytes) -> x509.Certificate:
+    """A check reads its leaf several times, and a job signs several documents with one certificate."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         sound = certificate.serial_number > 0  # RFC 5280 section 4.1.2.2; this version of the library only warns

@@ -13,7 +13,7 @@ from msgspec import Meta
 from custody.documents.actor import Person, Workload
 from custody.documents.codec import Record
 from custody.documents.dsse import Document
-from custody.values import U64, Deployment, Digest, Hex32, Name, SpiffeId, Text, Time, VersionId
+from custody.values import MAX_TIME, U64, Deployment, Digest, Hex32, Name, SpiffeId, Text, Time, VersionId
 
 __all__ = ["Mode", "Range", "Ranges", "Request", "check_ranges", "indexes", "is_subset", "ranges_of"]
 
@@ -106,6 +106,9 @@ class Request(Document, frozen=True, kw_only=True):
             if getattr(self, field) == 0:
                 message = f"{field}: must be more than zero"
                 raise ValueError(message)
+        if self.not_after > MAX_TIME:
+            message = "duration: the lease would end after the year 9999"
+            raise ValueError(message)
         if bool(self.lifts) != (self.kind == "lift"):
             message = "lifts: named by a request of kind lift, and by no other"
             raise ValueError(message)

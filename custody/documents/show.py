@@ -184,7 +184,7 @@ def _request(request: Request) -> Rows:
         ("purpose", request.purpose),
         ("mode", _mode(request.mode)),
         ("may start", f"{request.not_before} to {request.open_before}"),
-        ("duration", f"{duration_text(request.duration)}, so until {_time(request.not_after)} at the latest"),
+        ("duration", f"{duration_text(request.duration)}, so until {Time(request.not_after)} at the latest"),
         ("sessions", f"at most {request.sessions}"),
         ("bytes", f"at most {size_text(request.bytes)}"),
         ("reason", request.reason),
@@ -300,11 +300,3 @@ def _count(number: int, what: str) -> str:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _time(seconds: int) -> str:
-    """Write a sum of times, which may lie after the last one that a document can say."""
-    try:
-        return str(Time(seconds))
-    except ValueError:
-        return "the year 10000"

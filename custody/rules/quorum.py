@@ -9,7 +9,7 @@ from custody.documents.root import Root
 from custody.documents.sharing import Sharing
 from custody.rules.state import RequestState, State
 
-__all__ = ["approvers", "counted", "deniers", "excluded", "met", "reachable"]
+__all__ = ["approvers", "barred", "counted", "deniers", "excluded", "met", "reachable"]
 
 
 def excluded(root: Root, request: Request) -> frozenset[str]:
@@ -20,6 +20,12 @@ def excluded(root: Root, request: Request) -> frozenset[str]:
     else:
         barred |= root.owners_of(request.requester.spiffe)
     return frozenset(barred)
+
+
+def barred(root: Root, request: Request, sharing: Sharing) -> frozenset[str]:
+    """Which holders of slots cannot decide: those who may not, and those whom the root no longer names."""
+    gone = {holder.person for holder in sharing.slots().values() if root.person(holder.person) is None}
+    return excluded(root, request) | gone
 
 
 def met(sharing: Sharing, persons: Iterable[str]) -> bool:

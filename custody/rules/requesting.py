@@ -8,7 +8,7 @@ from custody.documents.request import Request
 from custody.documents.terms import Terms, check_within
 from custody.errors import ConflictError, DeniedError, NotFoundError
 from custody.rules.facts import Facts, find_request
-from custody.rules.quorum import excluded, reachable
+from custody.rules.quorum import barred, reachable
 from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State, VersionState
 
@@ -40,10 +40,12 @@ def request(facts: Facts) -> None:
     facts.require(key.request == envelope.digest and key.broker == entry.broker, "the release key is for another")
     verify_actor(key_envelope, Broker(broker=key.broker), state.root, entry.time)
     fresh = _fresh_key(facts, key)
-    barred = excluded(state.root, document)
-    if not reachable(version.sharing, barred):
-        message = f"no quorum can approve this: {', '.join(sorted(barred))} may not decide on it"
-        raise DeniedError(message, hint="requester and owners of the beneficiary are left out of the quorum")
+    out = barred(state.root, document, version.sharing)
+    if not reachable(version.sharing, out):
+        message = f"no quorum can approve this: {', '.join(sorted(out))} cannot decide on it"
+        raise DeniedError(
+            message, hint="requester, owners of the beneficiary and persons gone from the trust root are left out"
+        )
     state.used.add(fresh)
     state.requests[envelope.digest] = state.live[envelope.digest] = RequestState(
         digest=envelope.digest,

@@ -4,7 +4,7 @@ from custody.documents.actor import Person
 from custody.documents.stop import Stop
 from custody.errors import ConflictError, DeniedError
 from custody.rules.facts import Facts, find_lease, find_request
-from custody.rules.quorum import deniers, excluded, reachable
+from custody.rules.quorum import barred, deniers, reachable
 from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State
 
@@ -68,8 +68,8 @@ def overdue(state: State, found: RequestState, now: int) -> str:
         return found.stopped
     if found.phase == "requested":
         version = state.versions[found.request.version]
-        barred = excluded(state.root, found.request)
-        if all(not reachable(version.sharing, barred | deniers(state, found, terms, now)) for terms in found.terms):
+        out = barred(state.root, found.request, version.sharing)
+        if all(not reachable(version.sharing, out | deniers(state, found, terms, now)) for terms in found.terms):
             return "denied"
         return "expired" if now >= found.request.open_before else ""
     terms = found.lease

@@ -1,8 +1,8 @@
 """Where blocking work runs, so that nothing blocks the event loop and no kind of work starves another.
 
 Use cases are plain functions that take locks, write to the journal and wait for receipts; they run in ``calls``.
-Decrypting runs in ``reads``, of its own, so that a thousand slow readers leave requests and stops alone. Stops have a
-thread of their own: they must get through when everything else is busy.
+Decrypting runs in ``reads``, of its own, so that a thousand slow readers leave requests and stops alone. Stops have
+threads of their own: they must get through when everything else is busy.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class Pools:
     def __init__(self, *, calls: int = 32, reads: int = 2) -> None:
         self._calls = ThreadPoolExecutor(calls, "call")
         self._reads = ThreadPoolExecutor(reads, "read")
-        self._stops = ThreadPoolExecutor(2, "stop")
+        self._stops = ThreadPoolExecutor(8, "stop")
 
     async def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a use case."""

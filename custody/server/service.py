@@ -164,7 +164,10 @@ class Service(BrokerServicer):
 
     async def Stop(self, request: pb.Envelope, context: "ServicerContext[pb.Envelope, pb.Receipt]") -> pb.Receipt:
         async def work(_: Peer) -> pb.Receipt:
-            return receipt_to(await self._pools.stop(stops.stop, self._context, Envelope.parse(request.envelope)))
+            # Only stopping itself has threads of its own; who waits for a receipt must not hold up the next stop.
+            index = await self._pools.stop(stops.stop, self._context, Envelope.parse(request.envelope))
+            ledger, timeout = self._context.ledger, self._context.receipt_timeout
+            return receipt_to(await self._pools.call(ledger.receipt, index, timeout))
 
         return await self._guard.answer(context, work)
 

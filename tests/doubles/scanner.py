@@ -7,20 +7,19 @@ Prints one line per hit: pid, needle number, address. Needs root or CAP_SYS_PTRA
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 
 def regions(pid: int) -> Iterator[tuple[int, int]]:
-    with open(f"/proc/{pid}/maps", encoding="ascii") as maps:
-        for line in maps:
-            span, mode, *_, name = (line.split() + [""])[:6] + [line.split()[-1]]
-            if mode[0] != "r" or name in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):
-                continue
+    for line in Path(f"/proc/{pid}/maps").read_text(encoding="ascii").splitlines():
+        span, mode, *rest = line.split()
+        if mode[0] == "r" and rest[-1] not in {"[vvar]", "[vsyscall]", "[vvar_vclock]"}:
             start, _, end = span.partition("-")
             yield int(start, 16), int(end, 16)
 
 
 def pieces(pid: int, size: int = 8 << 20, overlap: int = 64) -> Iterator[tuple[int, bytes]]:
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for start, end in regions(pid):
             position = start
             while position < end:
@@ -48,4 +47,4 @@ if __name__ == "__main__":
     wanted = [bytes.fromhex(line.strip()) for line in sys.stdin if line.strip()]
     for number_of_process in map(int, sys.argv[1:]):
         for number, address in find(number_of_process, wanted):
-            print(number_of_process, number, hex(address))
+            sys.stdout.write(f"{number_of_process} {number} {address:#x}\n")

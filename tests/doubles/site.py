@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -234,6 +235,15 @@ class Site:
     def restart_broker(self, number: int = signal.SIGKILL) -> None:
         self.stop("broker", number)
         self.start_broker()
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """Let a process hang: it keeps its connections and answers nothing."""
+        self.processes[name].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.processes[name].send_signal(signal.SIGCONT)
 
     def errors(self, name: str) -> str:
         return (self.directory / f"{name}.err").read_text()

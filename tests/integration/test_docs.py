@@ -81,7 +81,9 @@ def test_every_command_of_the_readme(demo: Path, tmp_path: Path) -> None:
     assert [first, tour.pop(0)] == ["ops/demo", "ops/check"]  # the fixture ran the one; the other is running this
     assert "ops/check" in (ROOT / ".ci/run").read_text()
     script = [
-        line.replace("$PWD/var/demo", str(demo)).replace("$PWD/.venv-demo/bin:", "").replace("/tmp/", f"{tmp_path}/")
+        line.replace("$PWD/var/demo", str(demo))
+        .replace("$PWD/.venv-demo/bin:", "")
+        .replace("/tmp/custody-", f"{tmp_path}/custody-")
         for line in tour
     ]
     bash(script, tmp_path)

@@ -119,7 +119,7 @@ def write_job(path: Path) -> None:
 
 
 _JOB: Final = '''\
-"""A job: reads the first mebibyte, waits to be told, reads on."""
+"""A job: reads one half of a file, waits to be told, reads on."""
 
 import sys
 from pathlib import Path
@@ -131,9 +131,10 @@ from custody.errors import CustodyError
 home, lease, name = sys.argv[1:]
 try:
     with Custody.connect(Home(Path(home))) as custody, custody.lease(lease).open() as session:
-        print(len(session.read(name, 0, 1 << 20)), flush=True)
+        half = session.size(name) // 2
+        print(len(session.read(name, 0, half)), "bytes read", flush=True)
         sys.stdin.readline()
-        print(len(session.read(name, 1 << 20, 1 << 20)), flush=True)
+        print(len(session.read(name, half)), "bytes read", flush=True)
 except CustodyError as error:
     print(f"refused: {error.message}", flush=True)
     sys.exit(error.exit_code)

@@ -1,6 +1,8 @@
 """What happens in the demo, in the order in which it is told."""
 
 import hashlib
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -138,7 +140,7 @@ def _revoke(stage: Stage, lease: str, model: Path) -> None:
     second = job.stdout.readline().strip()
     stage.say(f"    {second}")
     code = job.wait(60)
-    if code != DeniedError.exit_code or not first.isdigit():
+    if code != DeniedError.exit_code or not first.endswith("read"):
         said = job.stderr.read() if job.stderr else ""
         raise CustodyError(f"the job should have been cut off; it said {second!r}, exit code {code} {said}")
 
@@ -155,9 +157,10 @@ def _leave(stage: Stage, address: str) -> None:
     config = stage.directory / "broker/broker.toml"
     small_files.replace(config, config.read_text().replace("127.0.0.1:0", address).encode(), 0o600)
     port = config.read_text().rsplit("http://127.0.0.1:", 1)[1].split('"')[0]
+    custody = shlex.join([sys.executable, "-m", "custody.cli"])
     up = _SCRIPT.format(what="Starts the witness and the broker of this demo in the background.") + (
-        f"custody {' '.join(_WITNESS)} --listen 127.0.0.1:{port} >witness.out 2>>witness.err & echo $! >witness.pid\n"
-        f"custody {' '.join(_BROKER)} >broker.out 2>>broker.err & echo $! >broker.pid\n"
+        f"{custody} {' '.join(_WITNESS)} --listen 127.0.0.1:{port} >witness.out 2>>witness.err & echo $! >witness.pid\n"
+        f"{custody} {' '.join(_BROKER)} >broker.out 2>>broker.err & echo $! >broker.pid\n"
         "for _ in $(seq 100); do grep -qs listening broker.out && exit 0; sleep 0.1; done\n"
         "tail -n 1 broker.err >&2\n"
         "exit 1\n"
@@ -175,7 +178,7 @@ def _next(stage: Stage) -> None:
     homes = stage.directory / "homes"
     for line in (
         "What you can try next (the certificates last an hour):",
-        f'  export PATH="{Path(__import__("sys").executable).parent}:$PATH"',
+        f'  export PATH="{Path(sys.executable).parent}:$PATH"',
         f"  {stage.directory}/up",
         f"  custody --home {homes}/dave versions",
         f'  custody --home {homes}/dave request {VERSION} --for {JOB} --purpose serving --reason "my turn" \\',

@@ -86,6 +86,7 @@ ROWS: list[tuple[str, dict[str, Any], str]] = [
     ("request", spans((0, 0), (1, 1)), RANGES),
     ("request", spans((2, 2), (0, 0)), RANGES),
     ("request", {"open_before": members("request")["not_before"]}, "open_before: the start window is empty"),
+    ("request", {"duration": str(2**64 - 1)}, "duration: the lease would end after the year 9999"),
     ("request", {"duration": "0"}, "duration: must be more than zero"),
     ("request", {"sessions": "0"}, "sessions: must be more than zero"),
     ("request", {"bytes": "0"}, "bytes: must be more than zero"),

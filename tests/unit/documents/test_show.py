@@ -138,12 +138,6 @@ def test_direct_mode_is_shouted() -> None:
     assert "PERMANENT, NOT REVOCABLE" in shown["mode"]
 
 
-def test_a_request_that_never_ends_is_shown_without_an_overflow() -> None:
-    request = DOCUMENTS["request"]
-    shown = dict(rows(msgspec.structs.replace(request, duration=U64(2**64 - 1))))
-    assert "the year 10000" in shown["duration"]
-
-
 def test_changes_name_what_went_and_what_came() -> None:
     old = [("a", "1"), ("b", "2"), ("c", "3")]
     assert changes(old, [("a", "1"), ("b", "4"), ("d", "5")]) == [

@@ -297,6 +297,16 @@ def test_one_custodian_alone_cannot_block_a_quorum_of_others() -> None:
     assert case.found.granted_by == ("alice", "bob")
 
 
+def test_a_request_whose_custodians_have_left_is_denied() -> None:
+    world, case = new()
+    rosters = tuple(_without(roster, "bob") for roster in world.state.root.rosters)
+    people = tuple(person for person in world.state.root.persons if person.id != "bob")
+    world.replace_root(persons=people, rosters=rosters)
+    assert overdue(world.state, case.found, world.now) == ""
+    case.decide("carol", "deny")
+    case.close("denied")
+
+
 def test_no_quorum_is_left_when_the_requester_and_a_denier_are_custodians() -> None:
     world = World()
     world.seal()

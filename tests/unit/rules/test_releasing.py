@@ -9,8 +9,9 @@ import pytest
 from custody.documents.release import Recipient, Release, ReleaseKey
 from custody.documents.root import Roster
 from custody.documents.sharing import Slot
+from custody.documents.terms import Terms
 from custody.errors import ConflictError, CustodyError, DeniedError, IntegrityError, NotFoundError
-from custody.values import Time
+from custody.values import U64, Time
 from tests.doubles.case import Case
 from tests.doubles.refusal import Act, Attack, params, refused
 from tests.doubles.world import BOARD, CUSTODIANS, HOUR, World
@@ -179,6 +180,19 @@ def test_a_release_after_the_terms_are_over_is_refused() -> None:
     world.tick(26 * HOUR)
     act = signed(case)
     with refused(world, DeniedError, "the terms are over"):
+        act()
+
+
+def test_a_release_for_terms_that_lost_is_refused() -> None:
+    world, case = approved()
+    narrower = case.make_terms(sessions=U64(1))
+    case.found.terms[narrower.digest] = narrower.document(Terms)  # as a custodian who narrows will make them
+    for person in ("alice", "bob"):
+        envelope = case.decision(person, terms=narrower.digest)
+        case.log_decision(envelope, person)
+    case.grant(terms=narrower.digest, persons=("alice", "bob"))
+    act = signed(case)
+    with refused(world, DeniedError, "other terms were granted"):
         act()
 
 

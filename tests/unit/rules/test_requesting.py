@@ -299,6 +299,28 @@ def test_a_request_is_checked_the_same_before_it_is_logged() -> None:
         check_request(world.state, msgspec.structs.replace(request, deployment="staging"), world.now)
 
 
+def test_a_version_whose_custodians_have_left_cannot_be_asked_for() -> None:
+    world = World()
+    world.seal()
+    root = world.state.root
+    people = tuple(person for person in root.persons if person.id not in ("bob", "carol"))
+    members = {"custodians": ("alice", "dave"), "security": ("alice", "erin"), "executives": ("dave", "grace")}
+    rosters = tuple(
+        msgspec.structs.replace(
+            roster,
+            groups=tuple(
+                msgspec.structs.replace(group, members=members.get(group.name, group.members))
+                for group in roster.groups
+            ),
+        )
+        for roster in root.rosters
+    )
+    world.replace_root(persons=people, rosters=rosters)
+    case = asked(world)
+    with refused(world, DeniedError, "no quorum can approve this: bob, carol, erin, frank cannot decide on it"):
+        case.log_request()
+
+
 def test_one_byte_may_be_asked_of_empty_files() -> None:
     world = World()
     world.seal()
