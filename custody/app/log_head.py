@@ -16,9 +16,10 @@ mean that a signature may be out there: every witness must say that it has not s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
 from custody.audit.report import Report
-from custody.audit.source import Source
+from custody.audit.source import MAX_OBJECT, Source
 from custody.audit.verify import Pins, verify_log
 from custody.errors import ConfigError, CustodyError, FormatError, IntegrityError, NotFoundError
 from custody.ports import Store
@@ -32,15 +33,16 @@ from custody.tlog.tiles import TILE_HEIGHT, TILE_WIDTH, Tile
 
 __all__ = ["Claim", "Head", "Progress", "audited", "furthest", "published_head", "shown_reader", "unpublished_tiles"]
 
-_UNREADABLE = (FormatError, IntegrityError, NotFoundError)
-_SHOWN = "checkpoint"
+_UNREADABLE: Final = (FormatError, IntegrityError, NotFoundError)
+_SHOWN: Final = "checkpoint"
 
 
-class Progress:
-    """Told what is being done, and how many entries of how many are. This one says nothing."""
+class Progress(Protocol):
+    """Told what was done to how many entries of how many."""
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Take ``what`` as a word such as ``verified``."""
+    def __call__(self, what: str, done: int, total: int, /) -> None:
+        """Take a word such as ``verified``, and the two numbers."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Head:
 
 
 def audited(source: Source, pins: Pins, progress: Progress) -> Report:
-    """Audit the whole log. ``IntegrityError`` where anything is wrong with it, ``NotFoundError`` where there is none."""
+    """Audit the whole log. ``IntegrityError`` where anything is wrong, ``NotFoundError`` where there is none."""
     report = verify_log(source, pins, progress=lambda done, total: progress("verified", done, total))
     if not report.ok:
         first = report.findings[0].text if report.findings else "not every entry could be judged"
@@ -78,7 +80,7 @@ def published_head(source: Source, report: Report, log_key: VKey) -> Head:
     for path in (checkpoint_key(report.size), _SHOWN):
         try:
             note = source.fetch(path)
-            if Checkpoint.parse(Note.parse(note).text) .root != report.root:
+            if Checkpoint.parse(Note.parse(note).text).root != report.root:
                 continue
         except _UNREADABLE:
             continue
@@ -93,7 +95,7 @@ def published_head(source: Source, report: Report, log_key: VKey) -> Head:
 
 
 def shown_reader(source: Source, log_key: VKey) -> TileReader | None:
-    """Return the tiles under the checkpoint that the log shows, if the log's key signed it. For telling, not for trust."""
+    """Return the tiles under the checkpoint that the log shows, if its key signed that; only to tell, not to trust."""
     try:
         checkpoint = open_signed(source.fetch(_SHOWN), [log_key], log_key.name)
         return TileReader(source.fetch, checkpoint)
@@ -145,7 +147,7 @@ def unpublished_tiles(store: Store, head: Head) -> Sequence[str]:
     def fetch(path: str) -> bytes:
         if path in without:
             raise NotFoundError(f"{path} is missing")
-        return store.get(path)
+        return store.get(path, MAX_OBJECT)
 
     size = head.checkpoint.size
     try:

@@ -1,26 +1,23 @@
 """Makes a broker's ledger again from the published log and its documents.
 
 The database is a cache of the log: entries, documents, row MACs. What the log does not hold is lost and may be: wrapped
-shares (custodians send them again), and entries that no checkpoint covered, of which nobody had a receipt.
+shares, which custodians send again, and entries that no signed checkpoint covers, for which nobody holds a receipt.
 
-Order: the log is audited; witnesses and log store are asked for larger checkpoints (``custody.app.log_head``); rows are
-written; the signed checkpoint last; then ``recover``, with which a broker starts, must accept all of it. An SQLite
-ledger is made in a file beside and renamed. On PostgreSQL rows without a signed checkpoint are what an unfinished run
-leaves: no broker starts with them, and the next run compares them with the log and goes on.
+Order: the log is audited; witnesses and log store are asked for larger checkpoints (``custody.app.log_head``); rows and
+documents are written, and after them the signed checkpoint; tiles that were never published are set aside; ``recover``,
+with which every broker starts, must accept all of it; then the ledger gets its name (``custody.app.new_ledger``).
 """
 
-import fcntl
-import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from custody.adapters import small_files
 from custody.adapters.ledger import open_journal
 from custody.adapters.ledger_engine import mask
-from custody.adapters.small_files import explained, make_directory
 from custody.adapters.store_local import LocalStore
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker import _database, _file, _log_signer, _row_key, _store
@@ -35,40 +32,39 @@ from custody.app.log_head import (
     shown_reader,
     unpublished_tiles,
 )
+from custody.app.new_ledger import new_ledger
 from custody.app.roots import read_envelope
 from custody.audit.judge import read_document
 from custody.audit.report import Report
 from custody.audit.source import MAX_OBJECT, Source
 from custody.audit.verify import Pins
-from custody.documents.dsse import Envelope
 from custody.documents.root import Root
 from custody.entries.entry import Entry
-from custody.errors import ConfigError, ConflictError, CustodyError, IntegrityError, NotFoundError, UnavailableError
+from custody.errors import ConfigError, ConflictError, CustodyError, NotFoundError, UnavailableError
 from custody.ports import Journal, Store
-from custody.publishing.batch import read_pieces
-from custody.publishing.recovery import recover
+from custody.publishing.recovery import PUBLISHED, recover
 from custody.rules.trust import policy_of
-from custody.tlog.note import VKey
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import TILE_WIDTH
 
 __all__ = ["Rebuilt", "rebuild"]
 
-_SQLITE: Final = "sqlite:///"
-_BESIDE: Final = ("-wal", "-shm", "-journal")
-_PIECE: Final = 8 << 20  # bytes of entries and documents in one transaction, or a bundle's entries
+_PIECE: Final = 8 << 20  # bytes of entries and documents in one transaction, and at most a bundle's entries
 _REMEMBERED: Final = 4096  # documents known to be written: roots and manifests come again and again
+_ANSWER: Final = 1.0  # seconds to connect to a broker on this machine
+
+_Piece = list[tuple[bytes, list[tuple[str, bytes]]]]  # entries, each with new documents by envelope digest
 
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """What was made. ``published`` and ``signed`` are sizes: the second is larger where a crash cut publishing off.
 
-    ``silent`` says of each witness that could not be asked why; ``set_aside`` is where unpublished tiles went, or None.
+    ``ledger`` is its URL without a password, ``root`` the tree's (32 bytes). ``silent`` says which witnesses could not
+    be asked, and why; ``set_aside`` is where unpublished tiles went, if there were any.
     """
 
     ledger: str
-    entries: int
     published: int
     signed: int
     root: bytes
@@ -77,20 +73,12 @@ class Rebuilt:
     set_aside: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Log:
-    """The log that is read, and the key that signed it."""
-
-    source: Source
-    key: VKey
-
-
 def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -> Rebuilt:
     """Make the ledger that ``config`` names from the log in directory ``log``; ``folder`` is where its paths begin.
 
     The broker must be stopped. Raises ``ConflictError`` where the ledger is not empty, ``IntegrityError`` where the log
     does not verify, is older than what witnesses have seen, or is forked; ``ConfigError``, ``NotFoundError`` and
-    ``UnavailableError`` as their messages say. Then there is no ledger that a broker would start with.
+    ``UnavailableError`` as their messages say. There is no new ledger then that a broker would start with.
     """
     _require_stopped(config.listen.address)
     if not log.is_dir():
@@ -98,33 +86,145 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
     with ExitStack() as stack:
         row_key = stack.enter_context(_row_key(_file(config.ledger.row_key, folder)))
         key = _log_signer(_file(config.log.key, folder)).vkey
-        copy = LocalStore(log)
-        stack.callback(copy.close)
-        read = _Log(Source(lambda path: copy.get(path, limit=MAX_OBJECT), copy.list), key)
         url = _database(config.ledger.url, folder)
+        copy = stack.enter_context(closing(LocalStore(log)))
+        source = Source(lambda path: copy.get(path, limit=MAX_OBJECT), copy.list)
+        ledger = stack.enter_context(
+            new_ledger(
+                url, lambda where: open_journal(where, row_key.view, config.deployment), shown_reader(source, key)
+            )
+        )
+        report = audited(source, Pins(config.genesis, config.deployment), progress)
+        published = published_head(source, report, key)
+        store = _store(config.log.store, folder)
+        witnesses, silent = _ask_witnesses(config, _root(config, folder, report), key.name)
+        head = furthest(source, published, [*_shown(store), *witnesses], key)
+        beyond = unpublished_tiles(store, head)
+        aside = folder / f"log-unpublished-{head.checkpoint.size}"
+        if silent and (beyond or aside.exists()):
+            raise UnavailableError(
+                "the log store holds tiles beyond what is published, so a witness may have cosigned more; but"
+                f" {'; '.join(silent)}",
+                hint="start every witness, then run this again",
+            )
+        _fill(ledger.journal, source, head, progress)
+        if beyond:
+            _set_aside(store, beyond, aside)
+        recover(ledger.journal, store, key)
+        ledger.finish()
+    return Rebuilt(
+        ledger=mask(url),
+        published=published.checkpoint.size,
+        signed=head.checkpoint.size,
+        root=head.checkpoint.root,
+        epoch=report.epoch or 0,
+        silent=silent,
+        set_aside=aside if beyond else None,
+    )
 
-        def opened(where: str) -> Journal:
-            return open_journal(where, row_key.view, config.deployment)
 
-        if url.startswith(_SQLITE):
-            path = Path(url.removeprefix(_SQLITE)).resolve()
-            stack.enter_context(_alone(path.parent))
-            found = _require_no_ledger(path, lambda: opened(url), read)
-            temporary = path.with_name(f"{path.name}.rebuild")
-            _remove(temporary)
-            stack.callback(_remove, temporary)
-            made = _Making(config, folder, read, progress).make(lambda: opened(f"{_SQLITE}{temporary}"), mask(url))
-            _put_in_place(temporary, path, found)
-            return made
-        return _Making(config, folder, read, progress).make(lambda: opened(url), mask(url))
+def _require_stopped(address: str) -> None:
+    """Refuse while something listens where the broker does. Best effort: a broker elsewhere is found by its rows."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or int(port) == 0:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
+    except (OSError, UnicodeError, OverflowError):
+        return
+    raise ConfigError(f"something listens on {address}: is the broker running?", hint="stop it, then run this again")
 
 
-class _Making:
-    """One run, from the audit to a ledger that a broker accepts."""
+def _root(config: BrokerConfig, folder: Path, report: Report) -> Root:
+    """Return the trust root that is in force at the end of the log, from the configured files."""
+    for path in config.roots:
+        envelope = read_envelope(folder / path)
+        if envelope.digest == report.root_digest:
+            return envelope.document(Root)
+    raise ConfigError(
+        f"the trust root of epoch {report.epoch} that is in force in the log is not among those configured",
+        hint="name every trust root of the deployment under roots in the configuration",
+    )
 
-    def __init__(self, config: BrokerConfig, folder: Path, log: _Log, progress: Progress) -> None:
-        self._config = config
-        self._folder = folder
-        self._log = log
-        self._progress = progress
-        self._silent: list[str] = []
+
+def _shown(store: Store) -> Iterator[Claim]:
+    """Yield what the configured log store shows: with --from another copy, it may have more."""
+    try:
+        yield Claim("the log store", store.get(PUBLISHED))
+    except NotFoundError:
+        return
+
+
+def _ask_witnesses(config: BrokerConfig, root: Root, origin: str) -> tuple[Sequence[Claim], tuple[str, ...]]:
+    """Ask each counted witness what it cosigned last; return that, and who could not be asked."""
+    claims, silent = [], []
+    for witness in policy_of(root).counted():
+        url = config.witnesses.get(witness.name) or witness.url
+        if not url:
+            silent.append(f"witness {witness.name} has no URL in the configuration")
+            continue
+        asked = HttpWitness(witness.name, witness.vkey, url, timeout=float(config.witness_timeout))
+        try:
+            note = asked.latest(origin)
+        except CustodyError as error:
+            silent.append(error.message)
+            continue
+        finally:
+            asked.close()
+        if note is not None:
+            claims.append(Claim(f"witness {witness.name}", note))
+    return claims, tuple(silent)
+
+
+def _fill(journal: Journal, source: Source, head: Head, progress: Progress) -> None:
+    """Write rows and documents that are not there, then the signed checkpoint."""
+    done, size = journal.size(), head.checkpoint.size
+    if done > size:
+        raise ConflictError(
+            f"an unfinished run has left {done} entries, but the log ends at {size}",
+            hint="begin with an empty database",
+        )
+    for piece in _pieces(source, head.reader, done):
+        with journal.transaction() as transaction:
+            if transaction.size != done:
+                raise ConflictError("somebody else writes to the ledger", hint="stop every broker, then run this again")
+            for entry, documents in piece:
+                transaction.append(entry)
+                for digest, envelope in documents:
+                    transaction.add_document(digest, envelope)
+        done += len(piece)
+        progress("written", done, size)
+    journal.swap_checkpoint(journal.checkpoint(), head.note)
+
+
+def _pieces(source: Source, reader: TileReader, start: int) -> Iterator[_Piece]:
+    """Yield the entries from ``start`` on with the documents they name, verified, a transaction's worth at a time."""
+    known: dict[str, None] = {}
+    for index in range(start // TILE_WIDTH, -(-reader.size // TILE_WIDTH)):
+        piece: _Piece = []
+        weight = 0
+        for data in reader.bundle(index)[max(0, start - index * TILE_WIDTH) :]:
+            documents = []
+            for reference in Entry.parse(data).documents:
+                if reference.envelope not in known:
+                    documents.append((reference.envelope, read_document(source, reference).encode()))
+                    known[reference.envelope] = None
+            piece.append((data, documents))
+            weight += len(data) + sum(len(envelope) for _, envelope in documents)
+            if weight >= _PIECE:
+                yield piece
+                piece, weight = [], 0
+        if piece:
+            yield piece
+        while len(known) > _REMEMBERED:
+            del known[next(iter(known))]
+
+
+def _set_aside(store: Store, paths: Sequence[str], folder: Path) -> None:
+    """Copy tiles out of the log's store, then remove them there: the next ones of their size will differ."""
+    small_files.make_directory(folder, 0o700)
+    with closing(LocalStore(folder)) as kept:
+        for path in paths:
+            kept.put_new(path, store.get(path, MAX_OBJECT))
+    for path in paths:
+        store.delete(path)

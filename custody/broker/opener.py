@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,8 +84,8 @@ class Opener:
         return _Running(process, self)
 
     def replenish(self) -> None:
-        """Start the next process that waits."""
-        with self._lock:
+        """Start the next process that waits. Where that fails, whoever needs one tries again and is told."""
+        with self._lock, suppress(UnavailableError):
             if self._spare is None:
                 self._spare = _spawn()
 
@@ -110,14 +111,18 @@ class _Running:
 
 
 def _spawn() -> "subprocess.Popen[bytes]":
-    # -I: no user site, no PYTHON* variables; the environment is empty for the same reason.
-    return subprocess.Popen(
-        [sys.executable, "-I", "-m", "custody.broker.opener_child"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        bufsize=0,
-        env={},
-    )
+    try:
+        # -I: no user site, no PYTHON* variables; the environment is empty for the same reason.
+        return subprocess.Popen(
+            [sys.executable, "-I", "-m", "custody.broker.opener_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={},
+        )
+    except OSError as error:
+        message = f"the opener process cannot be started: {error.strerror}"
+        raise UnavailableError(message, hint="the broker's host is out of processes, files or memory") from None
 
 
 def _exchange(process: "subprocess.Popen[bytes]", job: Job, seed: SecretBytes | None) -> Answer:

@@ -53,6 +53,9 @@ def _begin(context: Context, lease: str) -> tuple[tuple[str, Job], int, Parent, 
         if found.digest in context.shut:
             message = "the lease was stopped; that is not in the log yet"
             raise DeniedError(message, hint="file a new request")
+        if found.opening is not None:
+            # Nobody else opens it now: an attempt failed, and that could not be logged then.
+            _failed(context, lease, found.opening, UnavailableError("the ledger was down"))
         check_window(found, ledger.clock())
         persons = releasers(state, found)
         if not met(version.sharing, persons):

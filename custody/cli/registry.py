@@ -53,6 +53,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "lease": Entry("Leases", "leases", "lease", "List, return and revoke leases."),
     "log": Entry("Audit", "log", "log", "Verify and read the transparency log."),
     "broker": Entry("Servers", "broker", "broker", "Configure and run a broker."),
+    "ledger": Entry("Servers", "ledger", "ledger", "Make a broker's ledger again from the published log."),
     "witness": Entry("Servers", "witness", "witness", "Run a witness."),
 }
 

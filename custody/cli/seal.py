@@ -9,7 +9,9 @@ import click
 from custody.adapters.store import open_store
 from custody.adapters.store_local import LocalStore
 from custody.app.arguments import checked
-from custody.app.roots import load_roots
+from custody.app.connect import open_desk
+from custody.app.home import Home
+from custody.app.roots import TrustedRoots, load_roots
 from custody.app.sealing import Sealed, Sealing, guarding_roster, person_of, require_new, seal
 from custody.app.source import scan
 from custody.app.unfinished import Unfinished
@@ -27,10 +29,12 @@ from custody.cli.profile import (
     unlock,
 )
 from custody.cli.registry import command, place
+from custody.client.settings import Surroundings
 from custody.crypto.sodium import random_into
 from custody.custodian.keys import load_key
+from custody.documents.dsse import Signer
 from custody.documents.show import size_text
-from custody.errors import FormatError
+from custody.errors import ConflictError, FormatError
 from custody.ports import Store
 from custody.values import Digest, Name, VersionId
 
@@ -55,6 +59,7 @@ _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 @click.option("--retention", default="standard", show_default=True, metavar="CLASS", help="Retention class.")
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="For people and policy; may be repeated.")
 @click.option("--lineage", multiple=True, metavar="DIGEST", help="Content it was made from; may be repeated.")
+@click.option("--offline", is_flag=True, help="Do not ask the broker whether a newer trust root is in force.")
 @passphrase_option
 @click.pass_context
 def seal_command(  # noqa: PLR0917 - click passes them by name
@@ -69,13 +74,15 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
     retention: str,
     labels: tuple[str, ...],
     lineage: tuple[str, ...],
+    offline: bool,
     passphrase_fd: int | None,
 ) -> None:
     """Encrypt PATH, a file or a directory, as the version NAME@LABEL.
 
     The version's key is made here, split among the custodians who guard the name, wrapped to their devices, and then
     wiped: afterwards nobody holds it. Your own key only signs. Ciphertext is written first and the manifest last, so a
-    seal that is interrupted leaves nothing visible, and you start it again.
+    seal that is interrupted leaves nothing visible, and you start it again. Where your settings name a broker, its log
+    must first say that the trust root you seal under is the one in force.
 
     Examples:
       custody seal ./llm frontier/llm@2026-11 --store file:/srv/store --root prod/keys --key alice.key
@@ -99,7 +106,11 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
     require_new(opened, version)
     notes = Unfinished(home.path, url)
     _clean(output, notes, opened)
+    profile = home.profile()
+    online = profile is not None and profile.broker is not None and not offline
     with unlock(asker, path_of_key, key_file) as signer:
+        if online:
+            _require_current(home, sealer.person, signer, trusted)
         job = Sealing(
             version=version,
             files=files,
@@ -121,7 +132,18 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
                 begin=notes.sealing,
                 progress=progress,
             )
-    _report(output, sealed, int(trusted.newest.epoch))
+    _report(output, sealed, int(trusted.newest.epoch), online=online)
+
+
+def _require_current(home: Home, person: str, signer: Signer, trusted: TrustedRoots) -> None:
+    """Greet the log: the root to seal under must be in force now. ``ConflictError`` where a newer one is."""
+    with open_desk(home, Surroundings.real()) as desk:
+        desk.greet(person, signer)
+        if desk.trust.root_digest != trusted.envelopes[-1].digest:
+            raise ConflictError(
+                f"the trust root in force is of epoch {desk.trust.root.epoch}, you know epoch {trusted.newest.epoch}",
+                hint="get the newer one and check it: custody root verify keys",
+            )
 
 
 def _clean(output: Output, notes: Unfinished, store: Store) -> None:
@@ -137,7 +159,7 @@ def _clean(output: Output, notes: Unfinished, store: Store) -> None:
         )
 
 
-def _report(output: Output, sealed: Sealed, epoch: int) -> None:
+def _report(output: Output, sealed: Sealed, epoch: int, *, online: bool) -> None:
     content, sharing = sealed.content, sealed.sharing
     output.fields(
         [
@@ -151,7 +173,8 @@ def _report(output: Output, sealed: Sealed, epoch: int) -> None:
         ],
         "Sealed",
     )
-    output.note("freshness unverified: no log was asked whether a newer trust root exists")
+    if not online:
+        output.note("freshness unverified: no log was asked whether a newer trust root exists")
     output.note("the plaintext still lies where it was: deleting it is yours to do")
     output.result(
         {

@@ -1,6 +1,6 @@
 """Those who sign in tests: devices of persons, brokers, workloads with certificates of a CA. Real keys, no passphrases.
 
-Everything follows from an ``rng``, certificates and P-256 signatures included; only RSA keys do not.
+Everything follows from an ``rng``, certificates and P-256 signatures included; only RSA and P-384 keys do not.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ __all__ = ["CertificateAuthority", "ServerKey", "TestDevice", "Workload", "deter
 HOUR = 3600
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
-KeyKind = Literal["p256", "ed25519", "rsa"]
+KeyKind = Literal["p256", "p384", "ed25519", "rsa"]
 
 
 def deterministic(seed: bytes) -> Callable[[int], bytes]:
@@ -107,14 +107,21 @@ class Workload:
 class CertificateAuthority:
     """A CA that issues SVID-shaped certificates, wrong ones too where a test asks for them."""
 
-    def __init__(self, rng: Callable[[int], bytes], now: int, name: str = "ca") -> None:
+    def __init__(self, rng: Callable[[int], bytes], now: int, name: str = "ca", above: Self | None = None) -> None:
         self._rng = rng
         self._name = name
         self._key = _p256(rng)
-        builder = self._builder(name, self._key, now - HOUR, now + 3650 * 24 * HOUR)
+        self._above = above
+        issuer = above or self
+        builder = issuer._builder(name, self._key, now - HOUR, now + 3650 * 24 * HOUR)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(_usage(signs_certificates=True), critical=True)
-        self.certificate = self._sign(builder)
+        self.certificate = issuer._sign(builder)
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        """Certificates from this authority up to the one below the root."""
+        return () if self._above is None else (self.certificate, *self._above.chain)
 
     def issue(
         self,
@@ -140,7 +147,7 @@ class CertificateAuthority:
             builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
         for item in extensions:
             builder = builder.add_extension(item, critical=True)
-        return Workload(spiffe, key, (self._sign(builder),))
+        return Workload(spiffe, key, (self._sign(builder), *self.chain))
 
     @classmethod
     def beside(cls, other: Self, rng: Callable[[int], bytes], now: int) -> Self:
@@ -190,6 +197,8 @@ def _key(kind: KeyKind, rng: Callable[[int], bytes]) -> WorkloadKey:
     match kind:
         case "p256":
             return _p256(rng)
+        case "p384":
+            return ec.generate_private_key(ec.SECP384R1())
         case "ed25519":
             return Ed25519PrivateKey.from_private_bytes(rng(32))
         case "rsa":

@@ -347,6 +347,15 @@ class World:
         case.open()
         return case
 
+    def closed(self, version: str = "demo/tiny@1", /, **changes: Any) -> Case:
+        """As ``opened``; a job reads, returns the lease, and it is closed."""
+        case = self.opened(version, **changes)
+        job = self.job()
+        case.end(case.begin(job), (0, 700))
+        case.log_stop(case.stop("return", job), job)
+        case.close("returned")
+        return case
+
     def hello(self, who: str | Workload = "alice", **changes: Any) -> Envelope:
         """Sign a tool's hello."""
         person = who.actor if isinstance(who, Workload) else Person(person=who.partition("/")[0])

@@ -90,6 +90,12 @@ def test_cool_off_history_releases_shares_only_after_the_wait() -> None:
     assert case.found.phase == "open"
 
 
+@pytest.mark.parametrize("version", ["demo/tiny@1", "frontier/llm@1"])
+def test_the_shortest_way_from_genesis_to_a_closed_lease(version: str) -> None:
+    case = World().closed(version)
+    assert (case.found.phase, case.found.reason, case.found.spent) == ("closed", "returned", 700)
+
+
 def test_a_workload_seals_and_asks_for_itself() -> None:
     world = World()
     trainer = world.job("spiffe://example.org/train/run-7")

@@ -156,6 +156,21 @@ def test_releases_of_the_stricter_mode_wait_for_grant_and_cool_off() -> None:
     case.open()
 
 
+def test_the_stricter_release_mode_holds_where_the_roster_is_gone() -> None:
+    world = World()
+    world.seal()
+    case = world.file()
+    gone = tuple(roster for roster in world.state.root.rosters if roster.name != CUSTODIANS.name)
+    world.replace_root(rosters=gone)
+    for person in case.quorum:
+        case.decide(person)
+    act = partial(case.log_release, case.release("alice"), "alice")
+    with refused(world, DeniedError, "only after the grant and the cool-off"):
+        act()
+    case.grant()
+    case.open()
+
+
 def test_a_cool_off_that_a_newer_root_brings_in_holds_for_shares_that_came_before_it() -> None:
     world = World()
     case = world.granted()

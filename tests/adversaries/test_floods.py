@@ -1,0 +1,186 @@
+"""Strangers and greedy peers: they are refused in numbers, others are served meanwhile, and the log does not grow."""
+
+import resource
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import grpc
+import pytest
+from msgspec.structs import replace
+
+from custody.app.sealing import Sealed
+from custody.documents.decision import Decision
+from custody.errors import CustodyError, DeniedError, UnavailableError
+from custody.values import U64
+from custody.wire.calls import Calls
+from custody.wire.v1 import broker_pb2 as pb
+from custody.wire.v1.broker_pb2_grpc import BrokerStub
+from tests.doubles import malice
+from tests.doubles.site import Site, write_model
+
+GARBAGE = (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(1000))
+
+
+def connect(site: Site) -> socket.socket:
+    host, port = site.address.split(":")
+    return socket.create_connection((host, int(port)), 5)
+
+
+def knock(site: Site, data: bytes) -> None:
+    with suppress(OSError), connect(site) as connection:
+        connection.sendall(data)
+
+
+def handshake_without_certificate(site: Site) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with suppress(OSError), connect(site) as raw, context.wrap_socket(raw) as connection:
+        connection.settimeout(5)
+        connection.recv(1)
+
+
+def served(site: Site, sealed: Sealed) -> None:
+    """An honest caller, on a connection of his own, gets his answer."""
+    with site.calls("alice") as alice:
+        assert alice.get_version(sealed.content.version).version
+
+
+def memory(site: Site) -> int:
+    """Bytes that the broker keeps in memory."""
+    status = Path(f"/proc/{site.processes['broker'].pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+@pytest.fixture(autouse=True)
+def honest(site: Site, sealed: Sealed) -> Iterator[None]:
+    """Others are served before and after, and the log has grown by one count a minute at most."""
+    served(site, sealed)
+    before, entries = memory(site), len(malice.entries(site))
+    yield
+    served(site, sealed)
+    assert memory(site) - before < 200 << 20
+    assert len([entry for entry in malice.entries(site)[entries:] if entry.type == "system"]) <= 1
+
+
+def test_thousands_of_failed_handshakes(site: Site, sealed: Sealed) -> None:
+    said, before = len(site.errors("broker")), len(malice.entries(site))
+    with ThreadPoolExecutor(8) as pool:
+        for i in range(2000):
+            pool.submit(knock, site, GARBAGE[i % len(GARBAGE)])
+        for _ in range(200):
+            pool.submit(handshake_without_certificate, site)
+        for _ in range(10):
+            served(site, sealed)
+    assert len(malice.entries(site)) - before <= 1
+    assert len(site.errors("broker")) - said < 10_000  # nor are the broker's own logs flooded
+
+
+def test_a_peer_of_another_trust_domain_who_calls_and_calls(site: Site, sealed: Sealed, tmp_path: Path) -> None:
+    files = malice.certificate(site.authority, tmp_path / "tls", ["spiffe://evil.example/job/serving"])
+    said = len(site.errors("broker"))
+    with Calls(site.address, "broker-1.custody", files) as stranger:
+        for _ in range(500):
+            with pytest.raises(UnavailableError, match="UNAUTHENTICATED"):
+                stranger.get_request("ab" * 32)
+        served(site, sealed)
+    assert len(site.errors("broker")) - said < 10_000
+
+
+def test_connections_that_say_nothing(site: Site, sealed: Sealed) -> None:
+    with ExitStack() as stack:
+        for i in range(300):
+            connection = stack.enter_context(connect(site))
+            if i % 2:
+                connection.sendall(b"\x16\x03\x01\x02\x00\x01")  # the beginning of a handshake
+        served(site, sealed)
+
+
+def test_readers_that_take_nothing(site: Site, sealed: Sealed, tmp_path: Path) -> None:
+    """Each holds a segment and a message at most; a job that reads is served beside them."""
+    large = site.seal(write_model(tmp_path, {"weights.bin": 32 << 20}), "demo/large@1", segment=1 << 20)
+    site.register(large)
+    _, lease = site.granted(large, sessions=U64(40), bytes=U64(40 * (32 << 20)))
+    before = memory(site)
+    with ExitStack() as stack:
+        for _ in range(20):
+            job = stack.enter_context(site.calls("job"))
+            stream = job.read(site.open(job, large, lease).session, 0)
+            stack.callback(stream.close)  # type: ignore[attr-defined]
+            next(stream)
+        served(site, sealed)
+        with site.calls("job") as job:
+            assert len(site.read(job, site.open(job, large, lease).session)) == 32 << 20
+        assert memory(site) - before < 400 << 20
+
+
+def test_giant_messages_and_headers(site: Site, sealed: Sealed) -> None:
+    files = site.tls("tls/alice")
+    key, chain, roots = files.read()
+    options = [("grpc.ssl_target_name_override", "broker-1.custody"), ("grpc.max_send_message_length", -1)]
+    before = memory(site)
+    with grpc.secure_channel(site.address, grpc.ssl_channel_credentials(roots, key, chain), options) as channel:
+        stub = BrokerStub(channel)
+        giant = pb.Envelope(envelope=bytes(100 << 20))
+        for method in (stub.Hello, stub.SubmitRequest, stub.Decide, stub.Stop, stub.OpenSession):
+            with pytest.raises(grpc.RpcError) as caught:
+                method(giant, timeout=60)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        # A hundred megabytes of zeros are a hundred kilobytes on the wire.
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Hello(giant, timeout=60, compression=grpc.Compression.Gzip)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        headers = tuple((f"x-{i}", "y" * 1000) for i in range(64))
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ListVersions(pb.ListVersionsRequest(), timeout=60, metadata=headers)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert memory(site) - before < 300 << 20
+
+
+def test_decisions_by_the_hundred_hold_up_nobody(site: Site, sealed: Sealed) -> None:
+    """One custodian's flood does not keep two others from granting."""
+    with site.calls("dave") as dave:
+        view = dave.submit_request(site.request(sealed))
+    document = site.decide(view, "carol")[0].document(Decision)
+    ended = site.sign_as("carol", replace(document, issued=site.time(-7200), expires=site.time(-3600)))
+    over = threading.Event()
+
+    def flood() -> None:
+        with site.calls("carol") as carol:
+            while not over.is_set():
+                with pytest.raises(DeniedError, match="expired"):
+                    carol.decide(ended)
+
+    with ThreadPoolExecutor(4) as pool:
+        floods = [pool.submit(flood) for _ in range(4)]
+        assert site.approve(view, "alice", "bob").phase == "granted"
+        over.set()
+        for one in floods:
+            one.result()
+
+
+def test_every_descriptor_in_use(site: Site, sealed: Sealed) -> None:
+    """A broker that can open no file and start no process refuses, loses nothing, and goes on when it can again."""
+    _, lease = site.granted(sealed)
+    pid = site.processes["broker"].pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with site.calls("job") as job, site.calls("dave") as dave:
+        job.list_versions()
+        dave.list_versions()
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        for few in (used, used + 2):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (few, hard))
+            try:
+                with pytest.raises(CustodyError):
+                    site.open(job, sealed, lease)
+                with pytest.raises(CustodyError):
+                    dave.submit_request(site.request(sealed))
+            finally:
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        assert "Traceback" not in site.errors("broker")
+        assert site.open(job, sealed, lease).session

@@ -1,0 +1,108 @@
+"""A witness that is away or hangs: nothing is released, callers are told in time, and afterwards work goes on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from custody.app.sealing import Sealed
+from custody.errors import UnavailableError
+from custody.tlog.checkpoint import Checkpoint
+from custody.tlog.note import Note
+from custody.values import U64
+from tests.doubles import malice
+from tests.doubles.site import Site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A deployment that tells callers after two seconds that the log is blocked."""
+    site = Site(tmp_path_factory.mktemp("deployment") / "site")
+    site.make()
+    site.start_witness()
+    site.configure(
+        lambda text: text.replace("-timeout = 5 ", "-timeout = 1 ").replace("-timeout = 10 ", "-timeout = 2 ")
+    )
+    site.start_broker()
+    yield site
+    site.__exit__()
+
+
+@contextmanager
+def away(site: Site) -> Iterator[None]:
+    """The witness's process is gone."""
+    site.stop("witness")
+    try:
+        yield
+    finally:
+        site.start_witness()
+
+
+@contextmanager
+def hanging(site: Site) -> Iterator[None]:
+    """The witness takes connections and never answers."""
+    with site.frozen("witness"):
+        yield
+
+
+def published(site: Site) -> int:
+    return Checkpoint.parse(Note.parse((site.directory / "log/checkpoint").read_bytes()).text).size
+
+
+@pytest.mark.parametrize("trouble", [away, hanging])
+def test_no_witness_no_key(site: Site, sealed: Sealed, source: Path, trouble: Callable[[Site], Iterator[None]]) -> None:
+    _, lease = site.granted(sealed, sessions=U64(9), bytes=U64(9 * sealed.content.size))
+    with site.calls("job") as job:
+        with trouble(site):  # type: ignore[attr-defined]
+            before = published(site)
+            for _ in range(2):
+                with pytest.raises(UnavailableError, match=r"is not published after 2 s: .*witness-1"):
+                    site.open(job, sealed, lease)
+            assert published(site) == before
+            # The key was not rebuilt: the intent was not witnessed.
+            opened = [entry.outcome for entry in malice.entries(site) if entry.type == "opening-outcome"]
+            assert "ok" not in opened[-2:]
+            with site.calls("dave") as dave, pytest.raises(UnavailableError, match="witness-1"):
+                dave.submit_request(site.request(sealed))
+        session = site.open(job, sealed, lease).session
+        assert site.read(job, session, 1) == (source / "weights.bin").read_bytes()
+
+
+def test_a_session_whose_intent_is_not_witnessed_is_served_nothing(site: Site, sealed: Sealed) -> None:
+    """The lease is open and its keys are there; still a session without its witnessed entry gets nothing."""
+    view, lease = site.granted(sealed, sessions=U64(9), bytes=U64(9 * sealed.content.size))
+    size = sealed.content.size
+    with site.calls("job") as job:
+        first = site.open(job, sealed, lease).session
+        with away(site):
+            document = site.open_document(lease, {0, 1}, size)
+            with pytest.raises(UnavailableError, match="witness-1"):
+                job.open_session(document)
+            with pytest.raises(Exception, match="no such session"):
+                next(job.read(document.digest, 0))
+            assert site.read(job, first, 0)  # this one was witnessed
+        assert site.read(job, site.open(job, sealed, lease).session, 0)
+    with site.calls("dave") as dave:
+        view = dave.get_request(view.request)
+    assert view.bytes_spent == 2 * size  # the session in the middle was charged nothing
+
+
+def test_requests_filed_while_no_witness_answers_are_not_lost(site: Site, sealed: Sealed) -> None:
+    """What was not acknowledged may have happened; sent again it gets its receipt, and happens once."""
+    document = site.request(sealed)
+    with site.calls("dave") as dave:
+        with away(site), pytest.raises(UnavailableError):
+            dave.submit_request(document)
+        assert dave.submit_request(document).phase == "requested"
+    assert [entry.request for entry in malice.entries(site) if entry.type == "request"].count(document.digest) == 1
+
+
+def test_no_witness_no_start(site: Site) -> None:
+    """A broker that cannot ask a witness about its last checkpoint does not serve."""
+    site.stop("broker")
+    with away(site), pytest.raises(AssertionError, match="witness-1"):
+        site.start_broker()
+    site.start_broker()
+    with site.calls("alice") as alice:
+        alice.hello(site.hello("alice"))
