@@ -9,9 +9,6 @@ A ledger made again must not sign another tree of a size that was signed before:
 the first would ever cosign again. Whoever may have seen more is asked: the witnesses, and the log store itself. A
 checkpoint counts by the log's own signature only. A larger one is taken where the log holds its tiles and entries, as
 it does when a crash came between signing and publishing; where it does not, the log is an older copy.
-
-Tiles beyond the checkpoint that is taken were written and never published. They are in the way of the new ones, and
-mean that a signature may be out there: every witness must say that it has not seen it.
 """
 
 from collections.abc import Sequence
@@ -19,19 +16,18 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from custody.audit.report import Report
-from custody.audit.source import MAX_OBJECT, Source
+from custody.audit.source import Source
 from custody.audit.verify import Pins, verify_log
 from custody.errors import ConfigError, CustodyError, FormatError, IntegrityError, NotFoundError
-from custody.ports import Store
 from custody.publishing.history import open_signed
 from custody.publishing.release import checkpoint_key
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import root_hash
 from custody.tlog.note import Note, VKey
 from custody.tlog.reader import TileReader
-from custody.tlog.tiles import TILE_HEIGHT, TILE_WIDTH, Tile
+from custody.tlog.tiles import TILE_WIDTH
 
-__all__ = ["Claim", "Head", "Progress", "audited", "furthest", "published_head", "shown_reader", "unpublished_tiles"]
+__all__ = ["Claim", "Head", "Progress", "audited", "furthest", "published_head", "shown_reader"]
 
 _UNREADABLE: Final = (FormatError, IntegrityError, NotFoundError)
 _SHOWN: Final = "checkpoint"
@@ -127,38 +123,6 @@ def furthest(source: Source, published: Head, claims: Sequence[Claim], log_key: 
                 hint="the log ends here: keep the log and that checkpoint as evidence",
             )
     return head
-
-
-def unpublished_tiles(store: Store, head: Head) -> Sequence[str]:
-    """List the tiles and bundles in a log's store that go beyond a checkpoint.
-
-    Raises ``IntegrityError`` where the store would not hold the tree of the checkpoint without them.
-    """
-    beyond = []
-    for path in store.list("tile/"):
-        try:
-            tile = Tile.parse(path)
-        except FormatError:
-            continue
-        if tile.index * TILE_WIDTH + tile.width << TILE_HEIGHT * max(tile.level, 0) > head.checkpoint.size:
-            beyond.append(path)
-    without = frozenset(beyond)
-
-    def fetch(path: str) -> bytes:
-        if path in without:
-            raise NotFoundError(f"{path} is missing")
-        return store.get(path, MAX_OBJECT)
-
-    size = head.checkpoint.size
-    try:
-        reader = TileReader(fetch, head.checkpoint)
-        reader.bundle((size - 1) // TILE_WIDTH)
-    except _UNREADABLE as error:
-        raise IntegrityError(
-            f"the log store does not hold the log up to size {size}: {error.message}",
-            hint="copy the whole log to where [log] store says, then run this again",
-        ) from error
-    return beyond
 
 
 def _larger(source: Source, published: Head, checkpoint: Checkpoint, claim: Claim, log_key: VKey) -> Head:

@@ -4,8 +4,13 @@ The database is a cache of the log: entries, documents, row MACs. What the log d
 shares, which custodians send again, and entries that no signed checkpoint covers, for which nobody holds a receipt.
 
 Order: the log is audited; witnesses and log store are asked for larger checkpoints (``custody.app.log_head``); rows and
-documents are written, and after them the signed checkpoint; tiles that were never published are set aside; ``recover``,
-with which every broker starts, must accept all of it; then the ledger gets its name (``custody.app.new_ledger``).
+documents are written, and after them the signed checkpoint; tiles that were never published are set aside
+(``custody.app.left_behind``); ``recover``, with which every broker starts, must accept all of it; then the ledger gets
+its name (``custody.app.new_ledger``).
+
+Where there are such tiles, a signature over them may be out there, and a broker that signs other ones could find its
+log forked for good once the witness who saw it comes back. So every witness must answer then. Otherwise one that does
+not is only named: the broker starts once a quorum has confirmed the ledger.
 """
 
 import socket
@@ -15,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from custody.adapters import small_files
 from custody.adapters.ledger import open_journal
 from custody.adapters.ledger_engine import mask
 from custody.adapters.store_local import LocalStore
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker import _database, _file, _log_signer, _row_key, _store
 from custody.app.broker_config import BrokerConfig
+from custody.app.left_behind import bury_stops, set_aside, unpublished_tiles
 from custody.app.log_head import (
     Claim,
     Head,
@@ -30,7 +35,6 @@ from custody.app.log_head import (
     furthest,
     published_head,
     shown_reader,
-    unpublished_tiles,
 )
 from custody.app.new_ledger import new_ledger
 from custody.app.roots import read_envelope
@@ -61,7 +65,8 @@ class Rebuilt:
     """What was made. ``published`` and ``signed`` are sizes: the second is larger where a crash cut publishing off.
 
     ``ledger`` is its URL without a password, ``root`` the tree's (32 bytes). ``silent`` says which witnesses could not
-    be asked, and why; ``set_aside`` is where unpublished tiles went, if there were any.
+    be asked, and why; ``set_aside`` is where unpublished tiles went, if there were any, and ``stops`` how many stops
+    were in them.
     """
 
     ledger: str
@@ -71,6 +76,7 @@ class Rebuilt:
     epoch: int
     silent: tuple[str, ...]
     set_aside: Path | None
+    stops: int
 
 
 def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -> Rebuilt:
@@ -97,7 +103,8 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
         report = audited(source, Pins(config.genesis, config.deployment), progress)
         published = published_head(source, report, key)
         store = _store(config.log.store, folder)
-        witnesses, silent = _ask_witnesses(config, _root(config, folder, report), key.name)
+        root = _root(config, folder, report)
+        witnesses, silent = _ask_witnesses(config, root, key.name)
         head = furthest(source, published, [*_shown(store), *witnesses], key)
         beyond = unpublished_tiles(store, head)
         aside = folder / f"log-unpublished-{head.checkpoint.size}"
@@ -108,8 +115,9 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
                 hint="start every witness, then run this again",
             )
         _fill(ledger.journal, source, head, progress)
+        stops = bury_stops(store, beyond, head.checkpoint.size, root, folder / config.state)
         if beyond:
-            _set_aside(store, beyond, aside)
+            set_aside(store, beyond, aside)
         recover(ledger.journal, store, key)
         ledger.finish()
     return Rebuilt(
@@ -120,6 +128,7 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
         epoch=report.epoch or 0,
         silent=silent,
         set_aside=aside if beyond else None,
+        stops=stops,
     )
 
 
@@ -218,13 +227,3 @@ def _pieces(source: Source, reader: TileReader, start: int) -> Iterator[_Piece]:
             yield piece
         while len(known) > _REMEMBERED:
             del known[next(iter(known))]
-
-
-def _set_aside(store: Store, paths: Sequence[str], folder: Path) -> None:
-    """Copy tiles out of the log's store, then remove them there: the next ones of their size will differ."""
-    small_files.make_directory(folder, 0o700)
-    with closing(LocalStore(folder)) as kept:
-        for path in paths:
-            kept.put_new(path, store.get(path, MAX_OBJECT))
-    for path in paths:
-        store.delete(path)

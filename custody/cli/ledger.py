@@ -44,7 +44,8 @@ def rebuild(context: click.Context, config: Path, log: Path) -> None:
     First the whole log is verified, as by custody log verify, from the genesis that the configuration pins. Then the
     witnesses are asked: if one has cosigned more of this log than LOG holds, LOG is an older copy and is refused. Tiles
     that were written and never published are moved out of the log store, to log-unpublished-SIZE beside the
-    configuration. An interrupted run leaves no ledger (SQLite), or one that only the next run uses (PostgreSQL).
+    configuration; stops among them stay in effect. An interrupted run leaves no ledger (SQLite), or one that only the
+    next run uses (PostgreSQL).
 
     Exit codes: 11 the log does not verify, is an older copy, or is forked; 13 there is no log; 14 the ledger is not
     empty; 15 a witness, the disk or the database does not answer; 16 the configuration is wrong, or the broker runs.
@@ -70,6 +71,8 @@ def rebuild(context: click.Context, config: Path, log: Path) -> None:
         rows.append(("published", f"{done.published}; the broker will publish the rest when it starts"))
     if done.set_aside is not None:
         rows.append(("set aside", f"tiles that were never published, in {done.set_aside}"))
+    if done.stops:
+        rows.append(("stops", f"{done.stops} were never published; the broker will log them when it starts"))
     output.fields(rows, "The ledger is made")
     output.result(
         {
@@ -80,6 +83,7 @@ def rebuild(context: click.Context, config: Path, log: Path) -> None:
             "root": done.root.hex(),
             "set_aside": str(done.set_aside) if done.set_aside else None,
             "silent": list(done.silent),
+            "stops": done.stops,
         }
     )
 

@@ -6,7 +6,7 @@ ceilings of later sessions count what the earlier ones delivered.
 """
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -104,6 +104,7 @@ class Live:
         self._generation = 0
         self._past: list[SessionReceipt] = []
         self._opened = self._open(start.ceiling, self._backoff())
+        self._keys = self._opened.digest_keys  # the first session's serve for all: they belong to the version
 
     @property
     def content(self) -> Content:
@@ -125,7 +126,7 @@ class Live:
 
     def digest_key(self, file: int) -> SecretBytes:
         """The key of a file's segment digests; it stays ours to close."""
-        return self._opened.digest_keys[file]
+        return self._keys[file]
 
     @property
     def generation(self) -> int:
@@ -179,10 +180,10 @@ class Live:
                 raise error
             self._note(f"the session ended: {error.message}; opening another")
             self._end()
-            self._opened, old = self._open(left, trouble.backoff), self._opened
+            self._opened = self._open(left, trouble.backoff)
             self._ended = False
             self._generation += 1
-            _close_keys(old)
+            _close(self._opened.digest_keys)
 
     def close(self) -> None:
         """End the session at the broker, if it answers, and wipe the keys. Reads under way fail."""
@@ -191,7 +192,7 @@ class Live:
                 return
             self._end()
             self._closed = True
-            _close_keys(self._opened)
+            _close(self._keys)
 
     def _end(self) -> None:
         """Tell the broker that the current session is over, so that only what was served counts; keep its receipts."""
@@ -293,6 +294,6 @@ def _require_outcome(stated: str | None, session: str) -> None:
         raise IntegrityError("the receipt is of another session's outcome")
 
 
-def _close_keys(opened: Opened) -> None:
-    for key in opened.digest_keys.values():
+def _close(keys: Mapping[int, SecretBytes]) -> None:
+    for key in keys.values():
         key.close()

@@ -78,6 +78,7 @@ def release(facts: Facts) -> None:
     recipient = next((item for item in document.recipients if item.broker == found.release_key.broker), None)
     if (
         recipient is None
+        or found.release_key_lost
         or recipient.release_key != found.release_key_digest
         or entry.release_key != found.release_key_digest
     ):
@@ -123,6 +124,9 @@ def grant(facts: Facts) -> None:
     if not met(version.sharing, persons):
         message = f"there is no quorum on these terms: {version.sharing.quorum_text()}"
         raise DeniedError(message)
+    if not state.root.owners_of(found.request.beneficiary):
+        message = f"{found.request.beneficiary} has no owner in the trust root any more"
+        raise DeniedError(message, hint="name persons who answer for it under owners in the trust root")
     if entry.time >= found.terms[terms].open_before:
         message = "the start window of these terms is over"
         raise DeniedError(message)

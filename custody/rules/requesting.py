@@ -116,6 +116,7 @@ def release_key(facts: Facts) -> None:
     facts.require_parent(found.entry)
     state.used.add(_fresh_key(facts, key))
     found.release_key, found.release_key_digest, found.release_key_envelope = key, envelope.digest, envelope
+    found.release_key_lost = False
     found.releases.clear()
 
 

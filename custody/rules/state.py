@@ -82,6 +82,8 @@ class RequestState:
     release_key_envelope: Envelope
     entry: Parent
     time: int
+    release_key_lost: bool = False
+    """Its seed is gone, and no new key was logged yet: no share may be sent."""
     phase: Phase = "requested"
     reason: str = ""
     decisions: list[Decided] = field(default_factory=list)

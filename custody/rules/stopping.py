@@ -99,8 +99,11 @@ def close(facts: Facts) -> None:
 
 
 def _lose(found: RequestState) -> None:
-    """Nobody knows what live sessions were served: each counts its whole ceiling."""
+    """Nobody knows what live sessions were served: each counts its whole ceiling. The release key's seed is gone too:
+    no share may be sent to it any more.
+    """
     found.phase = "granted"
     found.opening = None
+    found.release_key_lost = True
     found.releases.clear()
     found.lose_sessions()

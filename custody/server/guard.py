@@ -1,7 +1,7 @@
 """The edge of every call: who calls, and what of an error goes out."""
 
-import contextlib
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -14,10 +14,27 @@ from custody.errors import CustodyError
 from custody.wire.errors import status_of
 from custody.wire.tls import peer_identity
 
-__all__ = ["Guard"]
+__all__ = ["Guard", "MethodNames"]
 
 _T = TypeVar("_T")
+_Asked = TypeVar("_Asked")
+_Answered = TypeVar("_Answered")
 _log: Final = structlog.get_logger("custody.server")
+_method: ContextVar[str] = ContextVar("method", default="?")
+_caller: ContextVar[str] = ContextVar("caller", default="?")
+
+
+class MethodNames(grpc.aio.ServerInterceptor):
+    """Notes which method is called, for the broker's own log."""
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[_Asked, _Answered] | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "grpc.RpcMethodHandler[_Asked, _Answered] | None":
+        """Set it for the task that will run the method."""
+        _method.set(handler_call_details.method.rpartition("/")[2])
+        return await continuation(handler_call_details)
 
 
 class Guard:
@@ -33,6 +50,7 @@ class Guard:
         if identity is None or not identity.startswith(self._prefix):
             self._refusals.add()
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not permitted")
+        _caller.set(str(identity))
         return Peer(str(identity))
 
     async def answer(self, context: "ServicerContext[Any, Any]", work: Callable[[Peer], Awaitable[_T]]) -> _T:
@@ -47,18 +65,12 @@ class Guard:
             raise
         except Exception:
             # What went wrong is ours to know: the traceback stays here, the caller learns nothing of it.
-            _log.exception("call failed", method=_method(context))
+            _log.exception("call failed", method=_method.get(), caller=_caller.get())
             await context.abort(grpc.StatusCode.INTERNAL, "internal error; the broker's log says more")
             raise
 
     async def refuse(self, context: "ServicerContext[Any, Any]", error: CustodyError) -> None:
         """End the call with the status of an error."""
         code, message, trailing = status_of(error)
-        _log.info("call refused", method=_method(context), status=code.name, reason=type(error).__name__)
+        _log.info("call refused", method=_method.get(), caller=_caller.get(), status=code.name)
         await context.abort(code, message, trailing)
-
-
-def _method(context: "ServicerContext[Any, Any]") -> str:
-    with contextlib.suppress(AttributeError):
-        return bytes(context._rpc_event.call_details.method).decode("ascii", "replace")  # type: ignore[attr-defined]  # noqa: SLF001
-    return "?"

@@ -14,7 +14,7 @@ from custody.broker.context import Context
 from custody.broker.upkeep import Refusals
 from custody.errors import ConfigError
 from custody.server.changes import Changes
-from custody.server.guard import Guard
+from custody.server.guard import Guard, MethodNames
 from custody.server.pools import Pools
 from custody.server.service import Service
 from custody.wire.tls import TlsFiles, server_credentials
@@ -51,6 +51,7 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     changes = Changes(loop)
     context.ledger.on_change(changes.notify)
     server = grpc.aio.server(
+        interceptors=[MethodNames()],
         options=[
             ("grpc.max_receive_message_length", _MAX_MESSAGE),
             ("grpc.max_send_message_length", _MAX_MESSAGE),
@@ -62,7 +63,7 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
             ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
             ("grpc.http2.max_frame_size", 16_777_215),
             ("grpc.so_reuseport", 0),
-        ]
+        ],
     )
     service = Service(context, Guard(listen.trust_domain, refusals), pools, changes)
     add_BrokerServicer_to_server(service, server)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
+import grpc
 from grpc.aio import ServicerContext
 
 from custody.broker import grants, reading, requests, stops, trust, versions
@@ -210,6 +211,8 @@ class Service(BrokerServicer):
                         piece = pb.Segment(segment=segment, offset=offset, data=data)
                         async with asyncio.timeout(_STALL):
                             await context.write(piece)
+            except grpc.aio.InternalError:
+                return  # the reader has gone; gRPC would write a traceback for each
             except TimeoutError:
                 await self._guard.refuse(
                     context, UnavailableError("the reader took nothing for too long", hint="resume at the next segment")

@@ -12,21 +12,14 @@ from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
 from custody.values import U64
 from tests.doubles import malice
-from tests.doubles.site import Site
+from tests.doubles.site import Site, impatient
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A deployment that tells callers after two seconds that the log is blocked."""
-    site = Site(tmp_path_factory.mktemp("deployment") / "site")
-    site.make()
-    site.start_witness()
-    site.configure(
-        lambda text: text.replace("-timeout = 5 ", "-timeout = 1 ").replace("-timeout = 10 ", "-timeout = 2 ")
-    )
-    site.start_broker()
-    yield site
-    site.__exit__()
+    with Site(tmp_path_factory.mktemp("deployment") / "site", change_config=impatient) as running:
+        yield running
 
 
 @contextmanager

@@ -96,6 +96,7 @@ class Site:
     rosters: Sequence[Roster] | None = None
     witness_port: int = 0
     change_root: Callable[[Root], Root] = lambda root: root
+    change_config: Callable[[str], str] = lambda text: text
     keys: dict[str, UnlockedKey] = field(default_factory=dict)
     address: str = ""
     processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
@@ -191,7 +192,7 @@ class Site:
         place = self.directory / folder
         return TlsFiles(place / "tls.crt", place / "tls.key", place / "ca.pem")
 
-    def configure(self, change: Callable[[str], str] = lambda text: text) -> Path:
+    def configure(self, change: Callable[[str], str] | None = None) -> Path:
         text = template(
             deployment=DEPLOYMENT,
             genesis=self.root_envelope.digest,
@@ -200,7 +201,7 @@ class Site:
             witnesses={"witness-1": f"http://127.0.0.1:{self.witness_port}"},
         )
         path = self.directory / "broker/broker.toml"
-        path.write_text(change(text))
+        path.write_text((change or self.change_config)(text))
         return path
 
     # -- running it
@@ -487,6 +488,11 @@ def children(pid: int) -> list[int]:
         for child in path.read_text().split():
             found += children(int(child))
     return found
+
+
+def impatient(text: str) -> str:
+    """A configuration with short timeouts: a witness has one second, and callers wait for the log for two."""
+    return text.replace("witness-timeout = 5 ", "witness-timeout = 1 ").replace("-timeout = 10 ", "-timeout = 2 ")
 
 
 def write_model(folder: Path, sizes: Mapping[str, int]) -> Path:

@@ -117,6 +117,10 @@ def test_every_command_of_the_runbooks(demo: Path) -> None:
     leases = ask("alice", "lease list")["leases"]
     assert isinstance(leases, list)
     variables["L"] = str(leases[0]["lease"])
-    for name in ("log-blocked", "revoke", "break-glass", "certificates"):
+    bash(commands(books.pop("log-blocked")), demo, **variables)
+    os.kill(int((demo / "broker.pid").read_text()), signal.SIGKILL)
+    bash(commands(books.pop("ledger-lost")), demo, **variables)
+    bash([f"{demo}/down; {demo}/up"], demo)
+    for name in ("revoke", "break-glass", "certificates"):  # the lease is still there to be revoked
         bash(commands(books.pop(name)), demo, **variables)
     assert not books

@@ -99,6 +99,29 @@ class Version:
             share.value.close()
 
 
+def test_custodians_keys_and_clear_shares_never_leave_their_process(site: Site, tmp_path: Path) -> None:
+    """This process is the custodians': it holds their keys, and no other process ever does, nor any file."""
+    version = Version(site, tmp_path, "memory/custodians@1")
+    private = {
+        f"{kind} of {person}": bytes(seed.view)
+        for person, keys in site.keys.items()
+        for kind, seed in (("signing key", keys.ed25519_seed), ("X-Wing key", keys.xwing_seed))
+    }
+    shares = {name: secret for name, secret in version.secrets.items() if name.startswith("y of")}
+    secrets = private | shares
+    assert scan([os.getpid()], private)  # the scanner does see them where they are
+    _, lease = site.granted(version.sealed)
+    assert not scan(all_processes(site), secrets)
+    with site.calls("job") as job:
+        opened = site.open(job, version.sealed, lease)
+        assert not scan(all_processes(site), secrets)
+        job.close_session(opened.session)
+    for path in site.directory.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not [name for name, secret in (private | shares).items() if secret in data], path
+
+
 def release_seed(site: Site, view: RequestReply) -> bytes:
     """Find the seed in the broker: each secret begins a page, and this one makes the logged public key."""
     envelope = [item for item in view.envelopes if item.payloadType == ReleaseKey.payload_type][-1]

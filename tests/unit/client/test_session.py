@@ -224,6 +224,25 @@ def test_a_session_lost_with_the_brokers_process_is_opened_again(broker: Broker)
     assert any("opening another" in line for line in told)
 
 
+def test_a_file_that_was_being_read_when_the_session_was_lost_is_read_on(broker: Broker) -> None:
+    honest = broker.read_within
+    streams: list[int] = []
+
+    def dying(*arguments: Any) -> Iterator[pb.Segment]:
+        streams.append(1)
+        for place, piece in enumerate(honest(*arguments)):
+            if len(streams) == 1 and place == 3:
+                broker.restart()
+                raise UnavailableError("the connection broke")
+            yield piece
+
+    broker.lie("read_within", dying)
+    with broker.lease().open() as session:
+        assert session.read(BIG) == broker.plain[BIG]
+        assert len(session.receipts) == 2
+    assert broker.asked == ["open", "open"]
+
+
 def test_a_session_opened_again_asks_for_the_remaining_bytes_only(broker: Broker) -> None:
     with broker.lease().open() as session:
         session.read("config.json")

@@ -82,6 +82,15 @@ def test_refused_as_a_grant(attack: Attack, error: type[CustodyError], message: 
     case.grant()
 
 
+def test_a_workload_that_lost_its_owners_is_granted_nothing() -> None:
+    world, case = new()
+    world.replace_root(owners=())
+    for person in case.quorum:
+        case.decide(person)
+    with refused(world, DeniedError, "spiffe://example.org/job/serve has no owner in the trust root any more"):
+        case.grant()
+
+
 def test_a_second_grant_is_refused() -> None:
     world = World()
     case = world.granted()

@@ -199,6 +199,16 @@ def test_keys_that_died_with_the_broker_are_rebuilt_by_the_same_lease_even_after
     case.begin(bytes=U64(6000))
 
 
+def test_no_share_is_sent_to_a_release_key_whose_seed_died_with_the_broker() -> None:
+    world, case = ready()
+    case.begin_opening()
+    case.end_opening()
+    case.close("broker-lost")
+    act = partial(case.log_release, case.release("alice"), "alice")
+    with refused(world, DeniedError, "released to a release key that is no longer in use"):
+        act()
+
+
 def test_an_opening_that_died_with_the_broker_begins_anew() -> None:
     world, case = ready()
     case.begin_opening()
