@@ -1,19 +1,24 @@
 """More than was granted: other files, more bytes, more sessions, longer, later, after the end, in another mode."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from custody.app.sealing import Sealed
-from custody.documents.actor import Workload
-from custody.documents.request import Range, Request, ranges_of
+from custody.documents.request import Range, ranges_of
 from custody.errors import ConflictError, CustodyError, DeniedError, FormatError, IntegrityError, NotFoundError
 from custody.values import U64, Time
-from tests.doubles import malice
 from tests.doubles.site import DOMAIN, JOB, Site, now
 
 SEGMENT = 1 << 16
+
+
+@pytest.fixture(scope="module")
+def weights(site: Site, sealed: Sealed) -> tuple[str, str]:
+    """A request for file 1 alone, and its lease."""
+    view, lease = site.granted(sealed, files=ranges_of({1}), sessions=U64(20), bytes=U64(200_000))
+    return view.request, lease
 
 
 def sessions(site: Site, request: str) -> tuple[int, int]:
@@ -31,7 +36,7 @@ def test_the_byte_budget_of_a_session(site: Site, sealed: Sealed, source: Any) -
         assert len(b"".join(piece.data for piece in job.read(session, 1, 0, 1))) == SEGMENT
         assert len(b"".join(piece.data for piece in job.read(session, 1, 0, 1))) == SEGMENT
         for file, first in ((1, 0), (1, 3), (0, 0)):
-            with pytest.raises(DeniedError, match="byte budget: .* 0 left in this session"):
+            with pytest.raises(DeniedError, match=r"byte budget: .* 0 left in this session"):
                 list(job.read(session, file, first, 1))
         job.close_session(session)
     assert sessions(site, view.request) == (2 * SEGMENT, 1)
@@ -82,14 +87,16 @@ def test_the_byte_budget_and_the_sessions_of_a_lease(site: Site, sealed: Sealed)
     ],
 )
 def test_an_open_document_that_asks_for_more(
-    site: Site, sealed: Sealed, changes: dict[str, Any], error: type[CustodyError], match: str
+    site: Site, weights: tuple[str, str], changes: dict[str, Any], error: type[CustodyError], match: str
 ) -> None:
-    view, lease = site.granted(sealed, files=ranges_of({1}), bytes=U64(200_000))
+    request, lease = weights
+    spent, used = sessions(site, request)
+    asked: dict[str, Any] = {"lease": lease, "files": {1}, "size": 100} | changes
     with site.calls("job") as job:
         with pytest.raises(error, match=match):
-            job.open_session(site.open_document(**({"lease": lease, "files": {1}, "size": 100} | changes)))
+            job.open_session(site.open_document(**asked))
         job.open_session(site.open_document(lease, {1}, 100))
-    assert sessions(site, view.request) == (100, 1)
+    assert sessions(site, request) == (spent + 100, used + 1)
 
 
 def test_files_and_segments_outside_the_session(site: Site, sealed: Sealed) -> None:
@@ -151,9 +158,8 @@ REQUESTS: list[tuple[dict[str, Any], type[CustodyError], str]] = [
     ({"bytes": U64(2**63)}, DeniedError, "bytes: "),
     ({"files": (Range(first=U64(0), last=U64(2)),)}, DeniedError, "has files 0 to 1"),
     ({"files": (Range(first=U64(2**64 - 1), last=U64(2**64 - 1)),)}, DeniedError, "has files 0 to 1"),
-    ({"duration": U64(86400 * 365)}, DeniedError, r"policy"),
-    ({"duration": U64(2**64 - 1)}, CustodyError, "9999"),
-    ({"purpose": "exfiltration"}, DeniedError, r"policy"),
+    ({"duration": U64(86400 * 365)}, DeniedError, "policy"),
+    ({"purpose": "exfiltration"}, DeniedError, "policy"),
     ({"version": "demo/other@1"}, NotFoundError, "no version"),
     ({"content": "ab" * 32}, NotFoundError, "no version"),
     ({"deployment": "custody.example.org/staging"}, DeniedError, "deployment"),

@@ -92,6 +92,7 @@ def test_every_command_of_the_readme(demo: Path, tmp_path: Path) -> None:
     ).read_bytes()
 
 
+@pytest.mark.timeout(300)
 def test_every_command_of_the_runbooks(demo: Path) -> None:
     def ask(who: str, words: str) -> dict[str, object]:
         answer = bash([f"custody --home {demo}/homes/{who} --output json {words}"], demo)

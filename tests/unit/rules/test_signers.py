@@ -71,7 +71,7 @@ def below(world: World, depth: int) -> CertificateAuthority:
     return authority
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 4])
 def test_a_chain_through_intermediate_authorities_is_accepted(depth: int) -> None:
     world = World()
     job = below(world, depth).issue(JOB, world.now)
