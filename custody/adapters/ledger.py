@@ -217,7 +217,7 @@ class SqlJournal:
         if not hmac.compare_digest(self._mac(expected, entry), mac):
             raise IntegrityError(
                 f"entry {expected} of the ledger has a wrong MAC: the row was edited or inserted",
-                hint="if the row key was changed by mistake, put the old one back; otherwise custody ledger rebuild"
+                hint="put back the row key if it was changed by mistake; otherwise: custody ledger rebuild --help"
                 " --from LOG",
             )
         return JournalRow(expected, entry, mac)

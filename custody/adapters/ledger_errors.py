@@ -55,7 +55,8 @@ def explain(error: SQLAlchemyError) -> CustodyError:
     code, state = _sqlite_code(error), _sqlstate(error)
     if code in _DAMAGED or state in _POSTGRES_DAMAGED:
         return IntegrityError(
-            f"the ledger's database is damaged: {_line(error)}", hint="custody ledger rebuild --from LOG makes it again"
+            f"the ledger's database is damaged: {_line(error)}",
+            hint="custody ledger rebuild --help says how it is made again",
         )
     if code in _RETRY:
         return UnavailableError(f"the ledger {_RETRY[code]}")

@@ -8,16 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 import structlog
 
 import custody
 from custody.adapters.ledger import open_journal
 from custody.adapters.policy_cedar import CedarPolicy
-from custody.adapters.store import open_store
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker_config import BrokerConfig
+from custody.app.broker_parts import database_url, load_log_signer, load_row_key, secret_file, store_at
 from custody.app.deployment import read_bundle
 from custody.app.roots import read_envelope
 from custody.broker.clock import SteadyClock
@@ -26,22 +25,18 @@ from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.broker.opener import Opener
 from custody.broker.start import begin, end
 from custody.broker.upkeep import Refusals, Upkeep
-from custody.crypto.secret import SecretBytes, harden_process
+from custody.crypto.secret import harden_process
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
 from custody.errors import ConfigError, CustodyError
-from custody.ports import Store
 from custody.publishing.publisher import Publisher
 from custody.rules.state import State
 from custody.rules.trust import policy_of
 from custody.server.run import Listen, run
-from custody.tlog.note import NoteSigner
 from custody.tlog.policy import Policy
 from custody.wire.tls import TlsFiles
 
 __all__ = ["build_digest", "serve"]
-
-_ROW_KEY: Final = 32
 
 
 class _DocumentSigner:
@@ -79,16 +74,16 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
     _logging()
     clock = SteadyClock(time.time, time.monotonic)
     with ExitStack() as stack:
-        key = stack.enter_context(ServerKey.load(_file(config.broker.key, folder)))
-        row_key = stack.enter_context(_row_key(_file(config.ledger.row_key, folder)))
-        journal = open_journal(_database(config.ledger.url, folder), row_key.view, config.deployment)
+        key = stack.enter_context(ServerKey.load(secret_file(config.broker.key, folder)))
+        row_key = stack.enter_context(load_row_key(secret_file(config.ledger.row_key, folder)))
+        journal = open_journal(database_url(config.ledger.url, folder), row_key.view, config.deployment)
         stack.callback(journal.close)
-        log = _store(config.log.store, folder)
+        log = store_at(config.log.store, folder)
         roots = [read_envelope(folder / path) for path in config.roots]
         identity = BrokerIdentity(config.broker.id, _DocumentSigner(key), build_digest())
         state = State(config.deployment, config.genesis)
         holder: list[Ledger] = []
-        signer = _log_signer(_file(config.log.key, folder))
+        signer = load_log_signer(secret_file(config.log.key, folder))
         publisher = Publisher(
             journal,
             log,
@@ -104,7 +99,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         stops.mkdir(mode=0o700, parents=True, exist_ok=True)
         context = Context(
             ledger=ledger,
-            store=_store(config.store.url, folder),
+            store=store_at(config.store.url, folder),
             log=log,
             policy=CedarPolicy(read_bundle(folder / config.policy.directory)),
             opener=Opener(),
@@ -170,51 +165,6 @@ def _policies(ledger: Ledger, old: int, new: int) -> Sequence[Policy]:
         last = max((epoch for epoch, index in enumerate(places) if index < new), default=0)
         roots = state.roots[first : last + 1]
     return [policy_of(root) for root in roots]
-
-
-def _file(uri: str, folder: Path) -> Path:
-    scheme, _, path = uri.partition(":")
-    if scheme != "file" or not path:
-        raise ConfigError(f"{uri}: not a secret's URI", hint="file:PATH")
-    return folder / path
-
-
-def _store(url: str, folder: Path) -> Store:
-    """Open a store; ``file:relative`` is relative to the configuration."""
-    scheme, _, path = url.partition(":")
-    if scheme == "file" and not path.startswith("//"):
-        place = (folder / path).resolve()
-        place.mkdir(mode=0o750, parents=True, exist_ok=True)
-        url = place.as_uri()
-    return open_store(url)
-
-
-def _database(url: str, folder: Path) -> str:
-    scheme, _, path = url.partition(":")
-    if scheme == "sqlite" and not path.startswith("//"):
-        return f"sqlite:///{(folder / path).resolve()}"
-    return url
-
-
-def _row_key(path: Path) -> SecretBytes:
-    try:
-        with path.open("rb", buffering=0) as file:
-            if path.stat().st_mode & 0o077:
-                raise ConfigError(f"{path}: others may read it", hint=f"chmod 600 {path}")
-            return SecretBytes.read_from(file.fileno(), _ROW_KEY)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-
-
-def _log_signer(path: Path) -> NoteSigner:
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"{path}: others may read it", hint=f"chmod 600 {path}")
-        return NoteSigner.parse(path.read_text().strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or 'not a log key'}") from None
-    except CustodyError:
-        raise ConfigError(f"{path}: not a log key") from None
 
 
 def _rng(size: int) -> bytes:

@@ -24,8 +24,8 @@ from custody.adapters.ledger import open_journal
 from custody.adapters.ledger_engine import mask
 from custody.adapters.store_local import LocalStore
 from custody.adapters.witness_http import HttpWitness
-from custody.app.broker import _database, _file, _log_signer, _row_key, _store
 from custody.app.broker_config import BrokerConfig
+from custody.app.broker_parts import database_url, load_log_signer, load_row_key, secret_file, store_at
 from custody.app.left_behind import bury_stops, set_aside, unpublished_tiles
 from custody.app.log_head import (
     Claim,
@@ -90,9 +90,9 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
     if not log.is_dir():
         raise NotFoundError(f"{log}: no such directory", hint="name the directory that holds the file checkpoint")
     with ExitStack() as stack:
-        row_key = stack.enter_context(_row_key(_file(config.ledger.row_key, folder)))
-        key = _log_signer(_file(config.log.key, folder)).vkey
-        url = _database(config.ledger.url, folder)
+        row_key = stack.enter_context(load_row_key(secret_file(config.ledger.row_key, folder)))
+        key = load_log_signer(secret_file(config.log.key, folder)).vkey
+        url = database_url(config.ledger.url, folder)
         copy = stack.enter_context(closing(LocalStore(log)))
         source = Source(lambda path: copy.get(path, limit=MAX_OBJECT), copy.list)
         ledger = stack.enter_context(
@@ -102,7 +102,7 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
         )
         report = audited(source, Pins(config.genesis, config.deployment), progress)
         published = published_head(source, report, key)
-        store = _store(config.log.store, folder)
+        store = store_at(config.log.store, folder)
         root = _root(config, folder, report)
         witnesses, silent = _ask_witnesses(config, root, key.name)
         head = furthest(source, published, [*_shown(store), *witnesses], key)

@@ -27,7 +27,8 @@ class Context:
     """The parts of one broker. ``store`` holds ciphertext, ``log`` what is published of the log.
 
     ``stops`` is the folder of stop tombstones; ``receipt_timeout`` is in seconds. ``shut`` holds requests that were
-    stopped here and are not closed in the log yet: nothing opens them. ``unlogged`` are their stops, by digest.
+    stopped here and are not closed in the log yet: nothing opens them. ``unlogged`` are their stops, by digest;
+    ``unpublished`` the index of each stop that is logged and whose tombstone still lies there.
     """
 
     ledger: Ledger
@@ -41,6 +42,7 @@ class Context:
     sessions: Sessions = field(default_factory=Sessions)
     shut: set[str] = field(default_factory=set)
     unlogged: dict[str, Envelope] = field(default_factory=dict)
+    unpublished: dict[str, int] = field(default_factory=dict)
 
 
 def known_peer(state: State, peer: Peer) -> str:

@@ -20,7 +20,7 @@ from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State
 from custody.rules.stopping import may_stop
 
-__all__ = ["honour_tombstones", "log_stops", "stop"]
+__all__ = ["drop_tombstones", "honour_tombstones", "log_stops", "stop"]
 
 _REASON = {"withdraw": "withdrawn", "return": "returned", "revoke": "revoked"}
 
@@ -102,7 +102,10 @@ def honour_tombstones(context: Context) -> None:
 
 
 def _settle(context: Context, envelope: Envelope) -> int:
-    """Log a stop that took effect, unless it is logged; close what it stopped, drop its tombstone; return its index."""
+    """Log a stop that took effect, unless it is logged; close what it stopped; return its index.
+
+    Its tombstone lies there until the entry is published: a ledger made again from the log knows no later one.
+    """
     document = envelope.document(Stop)
     with context.ledger.reading() as state:
         found = _target(state, document)
@@ -113,8 +116,18 @@ def _settle(context: Context, envelope: Envelope) -> int:
     close_overdue(context, found.digest)
     context.unlogged.pop(envelope.digest, None)
     context.shut.discard(found.digest)
-    _tombstone(context.stops, envelope).unlink(missing_ok=True)
+    if _tombstone(context.stops, envelope).exists():
+        context.unpublished[envelope.digest] = index
     return index
+
+
+def drop_tombstones(context: Context) -> None:
+    """Remove the tombstones of stops that are published."""
+    size = context.ledger.publisher.published.size
+    for digest, index in list(context.unpublished.items()):
+        if index < size:
+            (context.stops / f"{digest}.stop").unlink(missing_ok=True)
+            context.unpublished.pop(digest, None)
 
 
 def _log(context: Context, envelope: Envelope, document: Stop) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 from custody.broker.closing import close_overdue
 from custody.broker.context import Context
 from custody.broker.grants import try_grant
-from custody.broker.stops import log_stops
+from custody.broker.stops import drop_tombstones, log_stops
 from custody.errors import CustodyError
 from custody.values import U64
 
@@ -70,6 +70,7 @@ class Upkeep:
         """Do what is due now. Raises ``UnavailableError`` when the journal is down; the next tick tries again."""
         context = self._context
         log_stops(context)
+        drop_tombstones(context)
         close_overdue(context)
         with context.ledger.reading() as state:
             waiting = [digest for digest, found in state.requests.items() if found.phase == "requested"]

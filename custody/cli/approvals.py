@@ -130,6 +130,11 @@ def _decide(
         _confirm(output, shown, decision, yes=yes, passphrase_fd=passphrase_fd)
         with unlocked(own, passphrase_fd) as signer:
             acted = decide(desk, shown, decision, signer, clock=around.clock)
+        if acted.refused is not None:
+            raise type(acted.refused)(
+                f"your {decision.verdict} is in the log, but your share was not taken: {acted.later}",
+                hint=f"send it again: custody release {shown.view.found.digest[:8]}",
+            )
         _report(output, _after(desk, shown, acted, around.clock()), acted, decision)
 
 

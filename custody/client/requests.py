@@ -21,6 +21,8 @@ __all__ = ["PendingRequest", "Status", "file_request", "find_request", "read_sta
 _POLL: Final = 25
 """Seconds of one long poll; a broker waits at most 30."""
 
+_REST: Final = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -75,8 +77,8 @@ class PendingRequest:
                 raise UnavailableError(
                     "no quorum has decided yet", hint=f"custody show {self.digest[:16]} says who has; wait again later"
                 )
-            if len(reply.receipts) <= seen and not poll:
-                around.sleep(0.5)
+            if len(reply.receipts) <= seen:
+                around.sleep(_REST)  # a broker that does not wait is not asked without end
             seen = len(reply.receipts)
 
     def withdraw(self, reason: str) -> Receipt:

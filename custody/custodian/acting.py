@@ -22,10 +22,11 @@ from custody.custodian.review import (
 from custody.custodian.rewrap import rewrap_aside
 from custody.custodian.rewrap_child import Job
 from custody.custodian.signing import draft_release, require_nothing_hidden, require_releasable, share_job
+from custody.documents.actor import Workload
 from custody.documents.decision import Decision
 from custody.documents.dsse import Envelope, sign
 from custody.entries.receipt import Verified
-from custody.errors import ConflictError, DeniedError, IntegrityError
+from custody.errors import ConflictError, CustodyError, IntegrityError
 from custody.ports import Clock
 from custody.tlog.policy import quorum_time
 
@@ -54,15 +55,17 @@ class Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What was sent and receipted: the decision's entry and the release's. ``later`` says why no share went.
+    """What was sent and receipted: the decision's entry and the release's.
 
-    ``freshness`` is how new the trust root was that it was done under.
+    ``freshness`` is how new the trust root was that it was done under. ``later`` says why no share went, ``refused``
+    what went wrong with one that should have: the decision stands all the same.
     """
 
     freshness: Freshness
     decision: Verified | None
     release: Verified | None
     later: str = ""
+    refused: CustodyError | None = None
 
 
 def look(desk: Desk, view: RequestView, *, person: str, device: str, clock: Clock, compare: bool = False) -> Review:
@@ -73,7 +76,8 @@ def look(desk: Desk, view: RequestView, *, person: str, device: str, clock: Cloc
         (found.request.requester, view.logged[0]),
         (view.version.version.content.sealer, view.version.logged),
     ):
-        require_valid_when_logged(actor, logged, logbook.witnessed(logged))
+        if isinstance(actor, Workload):
+            require_valid_when_logged(actor, logged, logbook.witnessed(logged))
     last = desk.last_lease(view) if compare else None
     return review(view, person=person, device=device, now=clock(), freshness=desk.freshness(), last=last)
 
@@ -98,8 +102,10 @@ def decide(
         return Acted(seen.freshness, receipt, None, later)
     try:
         return Acted(seen.freshness, receipt, desk.release(*sent))
-    except (ConflictError, DeniedError) as error:
+    except ConflictError as error:
         return Acted(seen.freshness, receipt, None, error.message)
+    except CustodyError as error:
+        return Acted(seen.freshness, receipt, None, error.message, error)
 
 
 def release(desk: Desk, shown: Review, device: Device, *, clock: Clock, rewrap: Rewrap = rewrap_aside) -> Acted:

@@ -12,7 +12,7 @@ from custody.crypto.svid import validity
 from custody.custodian.desk import Freshness
 from custody.custodian.fold import RequestView
 from custody.custodian.logbook import Witnessed
-from custody.documents.actor import Actor, Broker, Workload
+from custody.documents.actor import Broker, Workload
 from custody.documents.root import Root, Roster
 from custody.documents.sharing import Slot
 from custody.documents.terms import Terms
@@ -162,14 +162,12 @@ def require_same(shown: Review, now: Review) -> None:
             raise ConflictError(f"{what} changed while you looked; nothing was signed", hint="look at it again")
 
 
-def require_valid_when_logged(actor: Actor, logged: Verified, witnessed: Witnessed) -> None:
+def require_valid_when_logged(actor: Workload, logged: Verified, witnessed: Witnessed) -> None:
     """Require that a workload's certificate was valid when witnesses saw the entry with its signature.
 
     The entry's own time is the broker's word; a certificate that has ended could be used with an earlier one. Raises
-    ``IntegrityError``. A person's key has no such time.
+    ``IntegrityError``.
     """
-    if not isinstance(actor, Workload):
-        return
     begin, end = validity(actor.x5c[0])
     if not begin <= witnessed.earliest <= witnessed.latest <= end:
         raise IntegrityError(

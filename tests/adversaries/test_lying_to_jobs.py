@@ -9,9 +9,9 @@ import pytest
 
 from custody.app.sealing import Sealed
 from custody.client import Custody, Settings, WorkloadIdentity
-from custody.client.leases import Lease
-from custody.documents.dsse import Envelope, sign
-from custody.documents.terms import Terms
+from custody.client.link import BoundedCalls
+from custody.client.stopping import stop
+from custody.documents.dsse import sign
 from custody.entries.receipt import Receipt
 from custody.errors import CustodyError, FormatError, IntegrityError, UnavailableError
 from custody.tlog.note import Note
@@ -20,7 +20,7 @@ from custody.values import U64
 from custody.wire.calls import Calls
 from custody.wire.messages import OpenReply, RequestReply, VersionReply
 from custody.wire.v1 import broker_pb2 as pb
-from tests.doubles.site import DEPLOYMENT, JOB, Site
+from tests.doubles.site import DEPLOYMENT, Site
 
 Open = Callable[[OpenReply], OpenReply]
 SEGMENT = 1 << 16
@@ -40,10 +40,10 @@ def other(site: Site, source: Path) -> tuple[Sealed, str]:
 
 
 def job(site: Site, **lies: Any) -> Custody:
-    """A job whose broker tells these lies: methods of ``Calls`` by name."""
+    """A job whose broker tells these lies: methods by name."""
     tls = site.tls("tls/job")
     settings = Settings(DEPLOYMENT, site.root_envelope.digest, site.address, "broker-1.custody", tls)
-    kind = type("Lying", (Calls,), lies)
+    kind = type("Lying", (BoundedCalls,), lies)
     return Custody(settings, connect=lambda at, _now: kind(at.address, at.server_name, at.tls))
 
 
@@ -70,7 +70,7 @@ def test_an_honest_broker(site: Site, lease: str, source: Path) -> None:
 
 def served(change: Callable[[Iterator[pb.Segment]], Iterator[pb.Segment]]) -> Any:
     """A lie about what is streamed."""
-    return lambda self, *args, **kwargs: change(Calls.read(self, *args, **kwargs))
+    return lambda self, *args: change(BoundedCalls.read_within(self, *args))
 
 
 def backdoor(pieces: Iterator[pb.Segment]) -> Iterator[pb.Segment]:
@@ -121,7 +121,7 @@ def cut(pieces: Iterator[pb.Segment]) -> Iterator[pb.Segment]:
 )
 def test_other_weights(site: Site, lease: str, lie: Any, error: type[CustodyError], match: str) -> None:
     with pytest.raises(error, match=match):
-        read(job(site, read=served(lie), read_within=served(lie)), lease)
+        read(job(site, read_within=served(lie)), lease)
 
 
 def test_weights_with_digests_that_fit_them(site: Site, lease: str, other: tuple[Sealed, str], source: Path) -> None:
@@ -130,13 +130,9 @@ def test_weights_with_digests_that_fit_them(site: Site, lease: str, other: tuple
     with site.calls("job") as calls:
         reply = site.open(calls, other[0], foreign)
 
-    def elsewhere(self: Calls, _session: str, file: int, *rest: Any, **options: Any) -> Iterator[pb.Segment]:
-        return Calls.read(self, reply.session, file, *rest[:2])
-
     liar = job(
         site,
-        read=elsewhere,
-        read_within=elsewhere,
+        read_within=lambda self, _session, *rest: BoundedCalls.read_within(self, reply.session, *rest),
         read_digests=lambda self, _session, file: Calls.read_digests(self, reply.session, file),
         open_session=lambda self, envelope: replace(Calls.open_session(self, envelope), digest_keys=reply.digest_keys),
     )
@@ -179,8 +175,7 @@ def test_a_grant_that_was_never_given(site: Site, sealed: Sealed) -> None:
     """The broker says granted, shows terms of its own, or another request's grant: nothing is believed but the log."""
     with site.calls("job") as calls:
         view = calls.submit_request(site.request(sealed, requester=site.workload()))
-    granted, lease = site.granted(sealed)
-    terms = next(item for item in view.envelopes if item.payloadType == Terms.payload_type)
+    granted, _ = site.granted(sealed)
 
     def shown(change: Callable[[RequestReply], RequestReply]) -> Custody:
         return job(site, get_request=lambda self, *args, **kwargs: change(Calls.get_request(self, *args, **kwargs)))
@@ -189,14 +184,12 @@ def test_a_grant_that_was_never_given(site: Site, sealed: Sealed) -> None:
         assert liar.find(view.request).status().granted is None
     for change in (
         lambda reply: replace(granted, request=reply.request),
-        lambda reply: granted,
         lambda reply: replace(reply, receipts=[*reply.receipts, *granted.receipts[1:]]),
         lambda reply: replace(reply, envelopes=granted.envelopes),
         lambda reply: replace(reply, receipts=[]),
     ):
         with shown(change) as liar, pytest.raises(IntegrityError):
             liar.find(view.request)
-    del terms, lease
 
 
 def test_a_version_by_another_sealer_or_name(site: Site, sealed: Sealed, other: tuple[Sealed, str], lease: str) -> None:
@@ -221,20 +214,13 @@ def test_a_version_by_another_sealer_or_name(site: Site, sealed: Sealed, other: 
 
 def test_a_stop_that_is_said_to_be_confirmed(site: Site, sealed: Sealed) -> None:
     """A receipt of another entry, or of nothing that witnesses saw, confirms no stop."""
-    _, lease = site.granted(sealed)
+    identity = WorkloadIdentity(site.tls("tls/job"), lambda _: None)
     with site.calls("alice") as alice:
         foreign = alice.hello(site.hello("alice"))
     for lie in (lambda *_: foreign, lambda self, envelope: unwitnessed(Calls.stop(self, envelope))):
-        with job(site, stop=lie) as liar:
-            found: Lease = liar.lease(lease)
-            from custody.client.stopping import stop
-
-            with pytest.raises(UnavailableError, match="NOT CONFIRMED"):
-                stop(
-                    liar.link,
-                    WorkloadIdentity(site.tls("tls/job"), lambda _: None),
-                    "return",
-                    found.id,
-                    "x",
-                    patience=0,
-                )
+        _, lease = site.granted(sealed)
+        with job(site, stop=lie) as liar, pytest.raises(UnavailableError, match="NOT CONFIRMED"):
+            stop(liar.link, identity, "return", lease, "done", patience=0)
+    _, lease = site.granted(sealed)
+    with job(site) as honest:
+        stop(honest.link, identity, "return", lease, "done", patience=0)

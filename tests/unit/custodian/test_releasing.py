@@ -143,6 +143,14 @@ def test_the_decision_stands_where_the_release_is_refused(scene: Scene) -> None:
     acted = scene.decide()
     assert acted.decision is not None
     assert acted.later == "the request is closed"
+    assert isinstance(acted.refused, DeniedError)
+
+
+def test_a_share_that_is_not_needed_any_more_is_no_failure(scene: Scene) -> None:
+    scene.counter.lie("release_share", raising(ConflictError("the lease is open already; the share is not needed")))
+    acted = scene.decide()
+    assert acted.decision is not None
+    assert acted.refused is None
 
 
 def test_a_broker_that_does_not_answer_is_asked_a_few_times_and_then_named(scene: Scene) -> None:

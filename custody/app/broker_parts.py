@@ -1,0 +1,63 @@
+"""What the broker's configuration names, opened: secrets by URI, stores and databases by URL."""
+
+from pathlib import Path
+from typing import Final
+
+from custody.adapters.store import open_store
+from custody.crypto.secret import SecretBytes
+from custody.errors import ConfigError, CustodyError
+from custody.ports import Store
+from custody.tlog.note import NoteSigner
+
+__all__ = ["database_url", "load_log_signer", "load_row_key", "secret_file", "store_at"]
+
+_ROW_KEY: Final = 32
+
+
+def secret_file(uri: str, folder: Path) -> Path:
+    """Return the path behind ``file:PATH``, relative to the configuration's folder. Raises ``ConfigError``."""
+    scheme, _, path = uri.partition(":")
+    if scheme != "file" or not path:
+        raise ConfigError(f"{uri}: not a secret's URI", hint="file:PATH")
+    return folder / path
+
+
+def store_at(url: str, folder: Path) -> Store:
+    """Open a store; ``file:relative`` is relative to the configuration."""
+    scheme, _, path = url.partition(":")
+    if scheme == "file" and not path.startswith("//"):
+        place = (folder / path).resolve()
+        place.mkdir(mode=0o750, parents=True, exist_ok=True)
+        url = place.as_uri()
+    return open_store(url)
+
+
+def database_url(url: str, folder: Path) -> str:
+    """Return the ledger's URL; ``sqlite:relative`` is made absolute."""
+    scheme, _, path = url.partition(":")
+    if scheme == "sqlite" and not path.startswith("//"):
+        return f"sqlite:///{(folder / path).resolve()}"
+    return url
+
+
+def load_row_key(path: Path) -> SecretBytes:
+    """Read the key of the row MACs, 32 bytes, mode 0600; the caller closes it. Raises ``ConfigError``."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            if path.stat().st_mode & 0o077:
+                raise ConfigError(f"{path}: others may read it", hint=f"chmod 600 {path}")
+            return SecretBytes.read_from(file.fileno(), _ROW_KEY)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+
+
+def load_log_signer(path: Path) -> NoteSigner:
+    """Read the log's key, mode 0600. Raises ``ConfigError`` without saying what stands in the file."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path}: others may read it", hint=f"chmod 600 {path}")
+        return NoteSigner.parse(path.read_text().strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or 'not a log key'}") from None
+    except CustodyError:
+        raise ConfigError(f"{path}: not a log key") from None
