@@ -20,7 +20,7 @@ from custody.values import check_path
 
 __all__ = ["MAX_FILES", "scan"]
 
-MAX_FILES: Final = 100_000
+MAX_FILES: Final = 50_000
 """Files that one version holds at most."""
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -22,7 +22,7 @@ from custody.segments.layout import manifest_key
 __all__ = ["MAX_MANIFEST", "Found", "find_version", "has_version", "unfinished", "verify_manifest"]
 
 MAX_MANIFEST: Final = 64 << 20
-"""Bytes of a manifest: 100,000 files and 4,096 wraps fit."""
+"""Bytes of a manifest: 50,000 files and 4,096 wraps fit."""
 
 _PREFIX: Final = "versions/"
 

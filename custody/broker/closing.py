@@ -38,7 +38,7 @@ def close_overdue(context: Context, only: str | None = None) -> int:
     """Close every request that is over now (or just ``only``), end its sessions, wipe its keys; return how many."""
     ledger = context.ledger
     with ledger.reading() as state:
-        wanted = [state.requests[only]] if only else list(state.requests.values())
+        wanted = [state.requests[only]] if only else list(state.live.values())
         due = [(found.digest, found.granted) for found in wanted if overdue(state, found, ledger.clock())]
     for request, lease in due:
         wipe(context, request, lease)

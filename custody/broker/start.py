@@ -86,7 +86,7 @@ def _give_back(context: Context) -> None:
     for session in context.sessions.all():
         end_session(context, session, "aborted", "broker-stop")
     with ledger.reading() as state:
-        lost = [found for found in state.requests.values() if found.phase == "open" or found.opening is not None]
+        lost = [found for found in state.live.values() if found.phase == "open" or found.opening is not None]
         for found in lost:
             ledger.append("close", request=found.digest, terms=found.granted, reason="broker-lost", parent=found.entry)
 
@@ -94,7 +94,7 @@ def _give_back(context: Context) -> None:
 def _new_release_keys(context: Context) -> None:
     ledger = context.ledger
     with ledger.reading() as state:
-        waiting = [found.digest for found in state.requests.values() if found.phase in ("requested", "granted")]
+        waiting = [found.digest for found in state.live.values() if found.phase in ("requested", "granted")]
         deployment = state.deployment
     for request in waiting:
         key = make_release_key(context, deployment, request)

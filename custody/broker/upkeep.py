@@ -73,7 +73,7 @@ class Upkeep:
         drop_tombstones(context)
         close_overdue(context)
         with context.ledger.reading() as state:
-            waiting = [digest for digest, found in state.requests.items() if found.phase == "requested"]
+            waiting = [digest for digest, found in state.live.items() if found.phase == "requested"]
         for request in waiting:
             try_grant(context, request)
         now = self._monotonic()

@@ -96,7 +96,7 @@ def verify_svid_signature(leaf_der: bytes, signature: bytes, message: bytes) -> 
     """
     try:
         key = x509.load_der_x509_certificate(leaf_der).public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise FormatError("SVID: not an X.509 certificate with a usable key") from error
     verify_svid(key, signature, message)
 

@@ -35,6 +35,10 @@ def may_stop(state: State, found: RequestState, document: Stop, actor: str) -> N
     if actor not in allowed:
         message = f"{actor} may not {document.action} this"
         raise DeniedError(message)
+    if document.action != "withdraw" and found.granted != document.target:
+        # Before the grant one custodian must not be able to end what the others may still approve.
+        message = "these terms are not granted: there is no lease to end"
+        raise DeniedError(message, hint="deny the request instead")
 
 
 def stop(facts: Facts) -> None:

@@ -68,6 +68,11 @@ ROWS: list[tuple[str, dict[str, Any], str]] = [
     ("content", {"vid": NONE[:-2]}, "at `vid`"),
     ("content", {"retention": ""}, "at `retention`"),
     ("content", {"labels": [{"name": "a", "value": "x" * 201}]}, "at `labels[0].value`"),
+    (
+        "content",
+        {"labels": [{"name": "a", "value": "a\u202eb"}]},
+        "content.labels[0].value: character U+202E at position 1 is not allowed",
+    ),
     ("content", {"lineage": [NONE] * 65}, "Expected `array` of length <= 64 - at `lineage`"),
     ("content", {"sealer": {"actor": "broker", "broker": "broker-1"}}, "Invalid value 'broker' - at `sealer.actor`"),
     ("sharing", sharing_with(slots=slots_of("alice", "bob", "dave")), "groups: a person holds more than one slot"),

@@ -140,6 +140,11 @@ def test_a_stop_works_in_every_phase(phase: str, action: str, reason: str) -> No
     world = World()
     world.seal()
     case = {"requested": world.file, "granted": world.granted, "open": world.opened}[phase]("demo/tiny@1")
+    if (phase, action) == ("requested", "revoke"):
+        # One custodian does not end what the others may still approve: before the grant they deny.
+        with refused(world, DeniedError, "these terms are not granted"):
+            case.log_stop(case.stop("revoke", "carol"), "carol")
+        return
     case.log_stop(case.stop(action, "frank"), "frank")
     assert overdue(world.state, case.found, world.now) == reason
     case.close(reason)
