@@ -31,7 +31,7 @@ def demo(ctx: click.Context, model: Path, directory: Path) -> None:
 
     Examples:
       custody demo --model ./model
-      custody demo --model model.safetensors --dir /tmp/custody-demo
+      custody demo --model model.safetensors --dir ./custody-demo
     """
     from custody.app.demo.stage import Stage, taken
     from custody.app.demo.story import tell

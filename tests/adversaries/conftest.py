@@ -1,7 +1,10 @@
-"""What the attacks share: one running deployment and one sealed version for each file of tests."""
+"""What the attacks share: a running deployment, and for each file of tests one sealed version in it.
+
+A file of tests that would hurt others defines a ``site`` of its own.
+"""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,33 +12,39 @@ import pytest
 from custody.app.sealing import Sealed
 from tests.doubles.site import Site, write_model
 
-__all__ = ["draft", "sealed", "site", "source"]
+__all__ = ["draft", "fresh", "sealed", "site", "source"]
 
-_drafts = itertools.count(1)
+_numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A deployment that the tests of a file share; each files requests of its own."""
+    """A deployment; each test files requests of its own."""
     with Site(tmp_path_factory.mktemp("deployment") / "site") as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def fresh() -> Callable[[str], str]:
+    """Make a version's name that no other test has."""
+    return lambda name: f"demo/{name}@{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Plaintext: file 0 has one segment, file 1 has four."""
     return write_model(tmp_path_factory.mktemp("source"), {"config.json": 300, "weights.bin": 200_000})
 
 
 @pytest.fixture(scope="module")
-def sealed(site: Site, source: Path) -> Sealed:
-    """The source, sealed and in custody as ``demo/model@1``."""
-    version = site.seal(source)
+def sealed(site: Site, source: Path, fresh: Callable[[str], str]) -> Sealed:
+    """The source, sealed and in custody."""
+    version = site.seal(source, fresh("model"))
     site.register(version)
     return version
 
 
 @pytest.fixture
-def draft(site: Site, source: Path) -> Sealed:
-    """The source, sealed under a name of its own, and not in custody yet."""
-    return site.seal(source, f"demo/draft@{next(_drafts)}")
+def draft(site: Site, source: Path, fresh: Callable[[str], str]) -> Sealed:
+    """The source, sealed, and not in custody yet."""
+    return site.seal(source, fresh("draft"))

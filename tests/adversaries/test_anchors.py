@@ -1,5 +1,6 @@
 """No trust anchor but the pinned genesis: forged, old and withheld roots; receipts of something else; fired people."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ from tests.doubles import malice
 from tests.doubles.site import DEPLOYMENT, DeviceSigner, Site
 
 Logged = list[tuple[Envelope, Receipt]]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A deployment of its own: its trust root will change."""
+    with Site(tmp_path_factory.mktemp("deployment") / "site") as running:
+        yield running
 
 
 @dataclass

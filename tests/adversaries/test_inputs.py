@@ -71,8 +71,8 @@ def unharmed(site: Site, sealed: Sealed) -> Iterator[None]:
 
 
 def files(site: Site) -> set[Path]:
-    """What lies there, but for the log and what tests themselves seal."""
-    return {path for path in site.directory.rglob("*") if not {"log", "store"} & set(path.parts)}
+    """What lies there, but for the log, tombstones of stops, and what tests themselves seal."""
+    return {path for path in site.directory.rglob("*") if not {"log", "store", "state"} & set(path.parts)}
 
 
 @pytest.mark.parametrize("name", PATHS)

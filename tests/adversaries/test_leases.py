@@ -160,7 +160,7 @@ REQUESTS: list[tuple[dict[str, Any], type[CustodyError], str]] = [
     ({"files": (Range(first=U64(2**64 - 1), last=U64(2**64 - 1)),)}, DeniedError, "has files 0 to 1"),
     ({"duration": U64(86400 * 365)}, DeniedError, "policy"),
     ({"purpose": "exfiltration"}, DeniedError, "policy"),
-    ({"version": "demo/other@1"}, NotFoundError, "no version"),
+    ({"version": "demo/nothing@1"}, NotFoundError, "no version"),
     ({"content": "ab" * 32}, NotFoundError, "no version"),
     ({"deployment": "custody.example.org/staging"}, DeniedError, "deployment"),
     ({"created": Time(now() - 7200)}, DeniedError, "behind the broker's clock"),
@@ -174,7 +174,9 @@ REQUESTS: list[tuple[dict[str, Any], type[CustodyError], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "match"), REQUESTS, ids=[str(next(iter(row[0].items()))) for row in REQUESTS]
+    ("changes", "error", "match"),
+    REQUESTS,
+    ids=[f"{next(iter(row[0]))}-{number}" for number, row in enumerate(REQUESTS)],
 )
 def test_a_request_for_what_nobody_may_have(
     site: Site, sealed: Sealed, changes: dict[str, Any], error: type[CustodyError], match: str

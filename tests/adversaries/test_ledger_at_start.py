@@ -15,6 +15,13 @@ from tests.doubles import malice
 from tests.doubles.site import Site
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A deployment of its own: its broker is down."""
+    with Site(tmp_path_factory.mktemp("deployment") / "site") as running:
+        yield running
+
+
 @dataclass(frozen=True)
 class Stopped:
     """The ledger of a broker that is down, a copy of it, an older copy, and the newest entry of each type."""
@@ -91,11 +98,6 @@ def untouched(stopped: Stopped) -> Iterator[None]:
             "DELETE FROM entries WHERE idx >= :stop", ("entries", "signed"), id="all since a revocation deleted"
         ),
         pytest.param(
-            "DELETE FROM entries WHERE idx = (SELECT max(idx) FROM entries)",
-            ("entries", "signed"),
-            id="the newest deleted",
-        ),
-        pytest.param(
             "INSERT INTO entries SELECT (SELECT max(idx) + 1 FROM entries), entry, mac FROM entries"
             " WHERE idx = :decision",
             ("wrong MAC",),
@@ -125,7 +127,7 @@ def test_an_edited_ledger_is_not_started_from(stopped: Stopped, statement: str, 
 def test_an_older_copy_of_the_ledger(stopped: Stopped) -> None:
     """A revocation, spent bytes and used ids are gone from it, and every row has its good MAC."""
     stopped.restore(stopped.older)
-    stopped.refuses("custody ledger rebuild --from LOG")
+    stopped.refuses("custody ledger rebuild")
 
 
 def test_an_older_copy_of_ledger_and_log_together(stopped: Stopped) -> None:
@@ -134,9 +136,11 @@ def test_an_older_copy_of_ledger_and_log_together(stopped: Stopped) -> None:
     log.rename(log.with_name("newer-log"))
     stopped.restore(stopped.older)
     shutil.copytree(stopped.older.with_name("older-log"), log)
-    stopped.refuses("witness witness-1 holds a checkpoint of size", "rebuild --from LOG")
-    shutil.rmtree(log)
-    log.with_name("newer-log").rename(log)
+    try:
+        stopped.refuses("witness witness-1 holds a checkpoint of size", "custody ledger rebuild")
+    finally:
+        shutil.rmtree(log)
+        log.with_name("newer-log").rename(log)
 
 
 def test_ledger_and_log_begun_anew(stopped: Stopped) -> None:
@@ -145,10 +149,12 @@ def test_ledger_and_log_begun_anew(stopped: Stopped) -> None:
     log.rename(log.with_name("newer-log"))
     stopped.ledger.unlink()
     log.mkdir()
-    site.start_broker()
-    with site.calls("alice") as alice, pytest.raises(ConfigError, match="witness-1 holds a checkpoint of size"):
-        alice.hello(site.hello("alice"))
-    site.stop("broker")
-    assert not stopped.log()
-    log.rmdir()
-    log.with_name("newer-log").rename(log)
+    try:
+        site.start_broker()
+        with site.calls("alice") as alice, pytest.raises(ConfigError, match="witness-1 holds a checkpoint of size"):
+            alice.hello(site.hello("alice"))
+        assert not (log / "checkpoint").exists()
+    finally:
+        site.stop("broker")
+        shutil.rmtree(log)
+        log.with_name("newer-log").rename(log)

@@ -32,9 +32,9 @@ def lease(site: Site, sealed: Sealed) -> str:
 
 
 @pytest.fixture(scope="module")
-def other(site: Site, source: Path) -> tuple[Sealed, str]:
+def other(site: Site, source: Path, fresh: Callable[[str], str]) -> tuple[Sealed, str]:
     """Another version of the same shape, and a lease of it."""
-    version = site.seal(source, "demo/other@1")
+    version = site.seal(source, fresh("other"))
     site.register(version)
     return version, site.granted(version, sessions=U64(9), bytes=U64(9 * version.content.size))[1]
 

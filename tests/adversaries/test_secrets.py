@@ -27,6 +27,13 @@ from tests.doubles import malice
 from tests.doubles.site import Site
 
 
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A deployment of its own: every file of it is searched."""
+    with Site(tmp_path_factory.mktemp("deployment") / "site") as running:
+        yield running
+
+
 @dataclass
 class Canaries:
     """``said``: in the free text of documents. ``slipped``: a passphrase in every field where it does not belong.

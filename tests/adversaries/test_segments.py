@@ -31,9 +31,9 @@ def lease(site: Site, sealed: Sealed) -> str:
 
 
 @pytest.fixture(scope="module")
-def other(site: Site, source: Path) -> Sealed:
+def other(site: Site, source: Path, fresh: Callable[[str], str]) -> Sealed:
     """Another version of the same files: same sizes, other keys."""
-    version = site.seal(source, "demo/other@1")
+    version = site.seal(source, fresh("other"))
     site.register(version)
     return version
 

@@ -79,9 +79,9 @@ def plus_l(y: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def shares(site: Site, sealed: Sealed, source: Path) -> dict[str, bytes]:
+def shares(site: Site, sealed: Sealed, source: Path, fresh: Callable[[str], str]) -> dict[str, bytes]:
     """Shares of the version by person, and alice's, bob's and carol's of another."""
-    other = site.seal(source, "demo/other@1")
+    other = site.seal(source, fresh("other"))
     persons = {slot: holder.person for slot, holder in sealed.sharing.slots().items()}
     found: dict[str, bytes] = {persons[slot]: y for slot, y in malice.shares_of(site, sealed).items()}
     return found | {f"other {persons[slot]}": y for slot, y in malice.shares_of(site, other).items()}

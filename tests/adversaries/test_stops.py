@@ -24,6 +24,13 @@ SIZE = 64 << 20  # more than a connection buffers
 
 
 @pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A deployment of its own: its processes are stopped and killed."""
+    with Site(tmp_path_factory.mktemp("deployment") / "site") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def large(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Sealed:
     """A version that takes a while to stream."""
     sealed = site.seal(
@@ -129,6 +136,13 @@ def no_tombstones(site: Site) -> None:
 
 def tombstones(site: Site) -> list[Path]:
     return list((site.directory / "broker/state").glob("*.stop"))
+
+
+def settled(site: Site) -> None:
+    """Wait until the stops are published: then no tombstone is left."""
+    with site.calls("dave") as dave:
+        while tombstones(site):
+            dave.list_versions()
 
 
 def reasons(site: Site, lease: str) -> list[str | None]:
