@@ -41,6 +41,10 @@ def close_overdue(context: Context, only: str | None = None) -> int:
         wanted = [state.requests[only]] if only else list(state.live.values())
         due = [(found.digest, found.granted) for found in wanted if overdue(state, found, ledger.clock())]
     for request, lease in due:
+        wipe_keys(
+            context, request, lease
+        )  # of all of them first: what is over is over, also when nothing can be logged
+    for request, lease in due:
         wipe(context, request, lease)
         with ledger.reading() as state:
             found = state.requests[request]

@@ -65,6 +65,7 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
     session, index, content_digest = _begin(context, envelope, document)
     try:
         receipt = ledger.receipt(index, context.receipt_timeout)
+        session.witnessed = True
         content = ledger.envelope(content_digest)
         keys = {file: _lent(context, session, file) for file in sorted(session.files)}
     except CustodyError:

@@ -33,6 +33,7 @@ class Session:
         self.not_after = not_after
         self.ranges = document.files
         self.files = frozenset(indexes(document.files))
+        self.witnessed = False  # until its intent is: the job knows the session's id before, and might use it
         self._left = int(document.bytes)
         self._served: Counter[int] = Counter()
         self._open: dict[int, SegmentDecryptor] = {}
@@ -98,10 +99,12 @@ class Sessions:
             self._sessions[session.digest] = session
 
     def get(self, digest: str, identity: str) -> Session:
-        """Return a session to its own job. Raises ``DeniedError`` otherwise, the same for wrong job and no session."""
+        """Return a session to its own job. Raises ``DeniedError`` otherwise, the same for wrong job, no session, and
+        one whose intent no witness has seen.
+        """
         with self._lock:
             session = self._sessions.get(digest)
-        if session is None or session.identity != identity:
+        if session is None or session.identity != identity or not session.witnessed:
             message = "there is no such session"
             raise DeniedError(message, hint="open a session of the lease again")
         return session

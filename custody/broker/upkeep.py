@@ -69,9 +69,9 @@ class Upkeep:
     def tick(self) -> None:
         """Do what is due now. Raises ``UnavailableError`` when the journal is down; the next tick tries again."""
         context = self._context
+        close_overdue(context)  # first, since it wipes keys
         log_stops(context)
         drop_tombstones(context)
-        close_overdue(context)
         with context.ledger.reading() as state:
             waiting = [digest for digest, found in state.live.items() if found.phase == "requested"]
         for request in waiting:

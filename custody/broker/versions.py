@@ -1,6 +1,7 @@
 """Versions: taking a sealed one into custody, and showing what there is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,8 @@ from custody.documents.manifest import Manifest, Wrap
 from custody.documents.root import Root
 from custody.documents.sharing import Sharing
 from custody.entries.receipt import Receipt
-from custody.errors import ConflictError, IntegrityError, NotFoundError
+from custody.errors import ConflictError, FormatError, IntegrityError, NotFoundError
+from custody.ports import BlobReader
 from custody.rules.signers import verify_actor
 from custody.rules.state import VersionState
 from custody.segments.layout import FilePlan, manifest_key
@@ -20,6 +22,8 @@ from custody.segments.layout import FilePlan, manifest_key
 __all__ = ["VersionView", "get_version", "list_versions", "register"]
 
 _MAX_MANIFEST: Final = 64 << 20
+_MAX_DIGESTS: Final = 1 << 30  # bytes of all digest lists of a version: 32 TiB of weights in segments of 1 MiB
+_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ def register(context: Context, peer: Peer, data: bytes) -> Receipt:
             raise ConflictError(message, hint="a version never changes; seal under another label")
         else:
             root = state.root
+            verify_actor(manifest.content, content.sealer, root, ledger.clock())  # before anything is read for it
             index = -1
     if index < 0:
         _check_wraps(manifest, sharing, root)
@@ -90,22 +95,35 @@ def _check_stored(context: Context, content: Content, data: bytes) -> None:
     if context.store.get(manifest_key(bytes.fromhex(content.vid)), _MAX_MANIFEST) != data:
         message = f"{content.version}: the manifest in the store is another one"
         raise IntegrityError(message)
-    for index, file in enumerate(content.files):
-        plan = FilePlan.of(content, index)
-        _check_size(context, content.version, plan.ciphertext_key, plan.stored_size)
-        _check_size(context, content.version, plan.digests_key, plan.digests_size)
-        digests = context.store.get(plan.digests_key, plan.digests_size)
-        check_digest([digests], bytes.fromhex(file.digests), f"{content.version}: digest list of {file.path}")
+    plans = [FilePlan.of(content, index) for index in range(len(content.files))]
+    if sum(plan.digests_size for plan in plans) > _MAX_DIGESTS:
+        message = f"{content.version}: digest lists of more than {_MAX_DIGESTS} bytes"
+        raise FormatError(message, hint="seal with a larger segment")
+    for plan, file in zip(plans, content.files, strict=True):
+        with closing(_open(context, content.version, plan.ciphertext_key, plan.stored_size)):
+            pass
+        with closing(_open(context, content.version, plan.digests_key, plan.digests_size)) as digests:
+            check_digest(
+                _pieces(digests), bytes.fromhex(file.digests), f"{content.version}: digest list of {file.path}"
+            )
 
 
-def _check_size(context: Context, version: str, key: str, size: int) -> None:
+def _open(context: Context, version: str, key: str, size: int) -> BlobReader:
     reader = context.store.open(key)
-    try:
-        if reader.size != size:
-            message = f"{version}: {key} has {reader.size} bytes, expected {size}"
-            raise IntegrityError(message, hint="the upload was cut short; seal again")
-    finally:
+    if reader.size != size:
         reader.close()
+        message = f"{version}: {key} has {reader.size} bytes, expected {size}"
+        raise IntegrityError(message, hint="the upload was cut short; seal again")
+    return reader
+
+
+def _pieces(reader: BlobReader) -> Iterator[memoryview]:
+    """Yield a blob in pieces, each in the same buffer: a sparse file may claim any size."""
+    buffer = memoryview(bytearray(min(_PIECE, reader.size)))
+    for offset in range(0, reader.size, _PIECE):
+        piece = buffer[: reader.size - offset]
+        reader.read_into(offset, piece)
+        yield piece
 
 
 def get_version(context: Context, peer: Peer, version: str) -> VersionView:

@@ -1,8 +1,10 @@
 """The broker's service: each method hands signed documents to one use case and packs what comes back."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Final
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import grpc
 from grpc.aio import ServicerContext
@@ -18,10 +20,13 @@ from custody.wire.messages import receipt_to, request_to, version_to
 from custody.wire.v1 import broker_pb2 as pb
 from custody.wire.v1.broker_pb2_grpc import BrokerServicer
 
-__all__ = ["MAX_STREAMS", "Service"]
+__all__ = ["MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Service"]
 
 MAX_STREAMS: Final = 256
 """Streams served at once; each holds at most one segment and one message in memory."""
+
+MAX_STREAMS_OF_SESSION: Final = 16
+"""So that one job cannot take them all."""
 
 _MAX_WAIT: Final = 30
 _MAX_PAGE: Final = 200
@@ -39,6 +44,7 @@ class Service(BrokerServicer):
         self._pools = pools
         self._changes = changes
         self._streams = asyncio.Semaphore(MAX_STREAMS)
+        self._of_session: Counter[str] = Counter()
 
     async def GetRoots(
         self, request: pb.GetRootsRequest, context: "ServicerContext[pb.GetRootsRequest, pb.GetRootsReply]"
@@ -192,9 +198,8 @@ class Service(BrokerServicer):
     ) -> None:
         """Write through the context, not by yielding: only so does a reader that takes nothing run into a timeout."""
         peer = await self._guard.peer(context)
-        if self._streams.locked():
-            await self._guard.refuse(context, UnavailableError("too many streams", hint="try again in a moment"))
-        async with self._streams:
+        await self._require_room(context, request.session)
+        async with self._stream(request.session):
             try:
                 session = self._context.sessions.get(request.session, peer.identity)
                 plan = reading.plan_of(session, request.file)
@@ -224,11 +229,13 @@ class Service(BrokerServicer):
         self, request: pb.ReadDigestsRequest, context: "ServicerContext[pb.ReadDigestsRequest, pb.DigestsPiece]"
     ) -> AsyncIterator[pb.DigestsPiece]:
         peer = await self._guard.peer(context)
+        await self._require_room(context, request.session)
         try:
-            session = self._context.sessions.get(request.session, peer.identity)
-            pieces = reading.read_digests(self._context, session, request.file)
-            while (piece := await self._pools.read(next, pieces, None)) is not None:
-                yield pb.DigestsPiece(data=piece)
+            async with self._stream(request.session):
+                session = self._context.sessions.get(request.session, peer.identity)
+                pieces = reading.read_digests(self._context, session, request.file)
+                while (piece := await self._pools.read(next, pieces, None)) is not None:
+                    yield pb.DigestsPiece(data=piece)
         except CustodyError as error:
             await self._guard.refuse(context, error)
 
@@ -239,6 +246,22 @@ class Service(BrokerServicer):
             return receipt_to(await self._pools.call(reading.close_session, self._context, peer, request.session))
 
         return await self._guard.answer(context, work)
+
+    async def _require_room(self, context: "ServicerContext[Any, Any]", session: str) -> None:
+        if self._streams.locked() or self._of_session[session] >= MAX_STREAMS_OF_SESSION:
+            await self._guard.refuse(context, UnavailableError("too many streams", hint="try again in a moment"))
+
+    @asynccontextmanager
+    async def _stream(self, session: str) -> AsyncIterator[None]:
+        """Count a stream while it runs."""
+        async with self._streams:
+            self._of_session[session] += 1
+            try:
+                yield
+            finally:
+                self._of_session[session] -= 1
+                if not self._of_session[session]:
+                    del self._of_session[session]
 
 
 def _page(size: int) -> int:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from custody.app.sealing import Sealed
 from custody.documents.decision import Decision
 from custody.errors import CustodyError, DeniedError, UnavailableError
+from custody.server.service import MAX_STREAMS_OF_SESSION
 from custody.values import U64
 from custody.wire.calls import Calls
 from custody.wire.v1 import broker_pb2 as pb
@@ -31,6 +32,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A deployment that tells callers after two seconds that the log is blocked."""
     with Site(tmp_path_factory.mktemp("deployment") / "site", change_config=impatient) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def large(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Sealed:
+    """More than a connection buffers."""
+    source = write_model(tmp_path_factory.mktemp("large"), {"weights.bin": 32 << 20})
+    sealed = site.seal(source, "demo/large@1", segment=1 << 20)
+    site.register(sealed)
+    return sealed
 
 
 def connect(site: Site) -> socket.socket:
@@ -108,10 +118,8 @@ def test_connections_that_say_nothing(site: Site, sealed: Sealed) -> None:
         served(site, sealed)
 
 
-def test_readers_that_take_nothing(site: Site, sealed: Sealed, tmp_path: Path) -> None:
+def test_readers_that_take_nothing(site: Site, sealed: Sealed, large: Sealed) -> None:
     """Each holds a segment and a message at most; a job that reads is served beside them."""
-    large = site.seal(write_model(tmp_path, {"weights.bin": 32 << 20}), "demo/large@1", segment=1 << 20)
-    site.register(large)
     _, lease = site.granted(large, sessions=U64(40), bytes=U64(40 * (32 << 20)))
     before = memory(site)
     with ExitStack() as stack:
@@ -124,6 +132,22 @@ def test_readers_that_take_nothing(site: Site, sealed: Sealed, tmp_path: Path) -
         with site.calls("job") as job:
             assert len(site.read(job, site.open(job, large, lease).session)) == 32 << 20
         assert memory(site) - before < 400 << 20
+
+
+def test_one_session_that_wants_every_stream(site: Site, large: Sealed) -> None:
+    """Streams are shared out: a job that begins hundreds and reads none leaves enough to others."""
+    size = large.content.size
+    _, lease = site.granted(large, sessions=U64(30), bytes=U64(30 * size))
+    with site.calls("job") as greedy, site.calls("job") as other, ExitStack() as stack:
+        session = greedy.open_session(site.open_document(lease, {0}, 29 * size)).session
+        begun = 0
+        for _ in range(30):
+            stream = greedy.read(session, 0)
+            stack.callback(stream.close)  # type: ignore[attr-defined]
+            with suppress(UnavailableError):
+                begun += bool(next(stream).data)
+        assert begun == MAX_STREAMS_OF_SESSION
+        assert len(site.read(other, site.open(other, large, lease).session)) == size
 
 
 def test_giant_messages_and_headers(site: Site, sealed: Sealed) -> None:

@@ -1,13 +1,14 @@
 """A witness that is away or hangs: nothing is released, callers are told in time, and afterwards work goes on."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from custody.app.sealing import Sealed
-from custody.errors import UnavailableError
+from custody.errors import DeniedError, UnavailableError
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
 from custody.values import U64
@@ -69,13 +70,31 @@ def test_a_session_whose_intent_is_not_witnessed_is_served_nothing(site: Site, s
             document = site.open_document(lease, {0, 1}, size)
             with pytest.raises(UnavailableError, match="witness-1"):
                 job.open_session(document)
-            with pytest.raises(Exception, match="no such session"):
+            with pytest.raises(DeniedError, match="no such session"):
                 next(job.read(document.digest, 0))
             assert site.read(job, first, 0)  # this one was witnessed
         assert site.read(job, site.open(job, sealed, lease).session, 0)
     with site.calls("dave") as dave:
         view = dave.get_request(view.request)
     assert view.bytes_spent == 2 * size  # the session in the middle was charged nothing
+
+
+def test_a_job_that_reads_while_its_session_waits_for_witnesses(site: Site, sealed: Sealed) -> None:
+    """The session's id is the digest of the job's own document: it needs no answer to know it."""
+    _, lease = site.granted(sealed, sessions=U64(9), bytes=U64(9 * sealed.content.size))
+    with site.calls("job") as job, ThreadPoolExecutor(1) as pool:
+        site.open(job, sealed, lease)
+        document = site.open_document(lease, {0, 1}, sealed.content.size)
+        with site.frozen("witness"):
+            opening = pool.submit(job.open_session, document)
+            while document.digest not in {entry.session for entry in malice.entries(site)}:
+                pass
+            for call in (lambda: next(job.read(document.digest, 1)), lambda: job.read_digests(document.digest, 1)):
+                with pytest.raises(DeniedError, match="no such session"):
+                    call()
+            assert not opening.done()
+        assert opening.result().session == document.digest
+        assert site.read(job, document.digest, 0)
 
 
 def test_requests_filed_while_no_witness_answers_are_not_lost(site: Site, sealed: Sealed) -> None:

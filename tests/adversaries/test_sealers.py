@@ -1,5 +1,6 @@
 """A malicious sealer: whatever is signed is judged when it is registered, or at the open, before any plaintext."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,14 @@ from custody.crypto.sodium import L
 from custody.documents.actor import Person
 from custody.documents.manifest import Manifest
 from custody.documents.sharing import Slot
-from custody.errors import ConflictError, CustodyError, DeniedError, IntegrityError
+from custody.errors import ConflictError, CustodyError, DeniedError, FormatError, IntegrityError
+from custody.segments.layout import FilePlan
 from custody.values import U64, Time
 from tests.doubles import malice
-from tests.doubles.site import Site, now
+from tests.doubles.site import Site, now, rng
 
 Fresh = Callable[[str], str]
+Error = type[CustodyError]
 ALICE, CAROL = Slot(group=0, index=1), Slot(group=0, index=3)
 
 
@@ -163,6 +166,25 @@ def test_what_is_registered_is_not_what_is_stored(site: Site, draft: Sealed) -> 
     site.register(draft)
 
 
+def test_a_file_that_claims_terabytes_and_holds_nothing(site: Site, draft: Sealed) -> None:
+    """A sparse file costs its sealer nothing. Its digest list would be 32 GiB in the broker's memory."""
+    site.register(draft)
+    size = 1 << 42
+    claimed = replace(draft.content.files[1], size=U64(size))
+    for segment in (1 << 12, 1 << 24):
+        vid = rng(32).hex()
+        folder = site.directory / "store/versions" / vid
+        shutil.copytree(malice.stored(site, draft, ""), folder)
+        content = {"version": f"demo/huge@{segment}", "vid": vid, "segment": U64(segment)}
+        content |= {"files": (draft.content.files[0], claimed)}
+        huge = Sealed(draft.manifest, replace(draft.content, vid=vid), draft.sharing)
+        huge = malice.reseal(site, huge, content=content, sharing={"version": content["version"]})
+        plan = FilePlan.of(huge.content, 1)
+        os.truncate(folder / "1.floe", plan.stored_size)
+        os.truncate(folder / "1.digests", plan.digests_size)
+        refused(site, huge.manifest, (FormatError, IntegrityError), "digest list")
+
+
 def test_two_versions_with_one_vid(site: Site, draft: Sealed, fresh: Fresh) -> None:
     """One vid is one set of keys and one place in the store."""
     site.register(draft)
@@ -178,7 +200,7 @@ def test_other_content_under_a_name_that_is_taken(site: Site, draft: Sealed, sou
     refused(site, malice.reseal(site, other, content=name, sharing=name).manifest, ConflictError, "with other content")
 
 
-def refused(site: Site, manifest: Manifest, error: type[CustodyError], match: str) -> None:
+def refused(site: Site, manifest: Manifest, error: Error | tuple[Error, ...], match: str) -> None:
     """Registering it fails, and leaves no trace in the log."""
     with site.calls("dave") as calls, pytest.raises(error, match=match):
         calls.register_version(manifest.encode())

@@ -3,7 +3,7 @@
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,12 +12,14 @@ import pytest
 from msgspec.structs import replace
 
 from custody.app.sealing import Sealed
+from custody.crypto.schedule import file_key
 from custody.documents.actor import Person, Workload
 from custody.documents.dsse import sign
 from custody.documents.stop import Stop
 from custody.errors import ConflictError, DeniedError, IntegrityError, NotFoundError, UnavailableError
+from custody.values import U64
 from custody.wire.calls import Calls
-from tests.doubles import malice
+from tests.doubles import malice, scanner
 from tests.doubles.site import JOB, Site, WorkloadSigner, write_model
 
 SIZE = 64 << 20  # more than a connection buffers
@@ -247,3 +249,32 @@ def test_a_stop_whose_certificate_has_ended_at_the_next_start(site: Site, sealed
         alice.stop(site.stop_document("alice", "revoke", lease))  # a stop that can be logged settles it
     site.restart_broker(signal.SIGTERM)
     no_tombstones(site)
+
+
+def test_leases_that_end_while_nothing_can_be_written(
+    site: Site, draft: Sealed, source: Path, fresh: Callable[[str], str]
+) -> None:
+    """The ends cannot be logged. The keys of all of them go all the same, not just of the first."""
+    second = site.seal(source, fresh("second"))
+    keys, leases = [], []
+    with site.calls("job") as job:
+        for sealed in (draft, second):
+            site.register(sealed)
+            with malice.version_key(site, sealed) as version_key, file_key(version_key, 1) as key:
+                keys.append(bytes(key.view))
+            view, lease = site.granted(sealed, open_before=site.time(5), duration=U64(1))
+            site.open(job, sealed, lease)
+            leases.append((view.request, lease))
+        assert live(site, keys) == {0, 1}
+        with ledger_held(site):
+            while live(site, keys):
+                pass
+        for request, lease in leases:
+            while not reasons(site, lease):
+                job.get_request(request)
+            assert reasons(site, lease) == ["expired"]
+
+
+def live(site: Site, keys: list[bytes]) -> set[int]:
+    """Which keys are found in the broker's memory, from outside."""
+    return {number for number, _ in scanner.find(site.processes["broker"].pid, keys)}

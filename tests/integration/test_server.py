@@ -91,7 +91,7 @@ WRONG: dict[str, tuple[Callable[[str], str], int, str]] = {
     "another genesis": (lambda text: re.sub(r'genesis = "[0-9a-f]{8}', 'genesis = "deadbeef', text), 11, "genesis"),
     "no such key": (lambda text: text.replace("file:broker.key", "file:nothing.key"), 16, "nothing.key"),
     "a secret that is no URI": (lambda text: text.replace("file:row.key", "row.key"), 16, "row.key"),
-    "no such root": (lambda text: text.replace("root.json", "root-9.json"), 16, "root-9.json"),
+    "no such root": (lambda text: text.replace("root.json", "root-9.json"), 13, "root-9.json"),
     "no witness URL": (lambda text: text.replace("witness-1 =", "witness-2 ="), 16, "witness-1"),
     "no such certificate": (lambda text: text.replace("tls/tls.crt", "tls/none.crt"), 16, "none.crt"),
     "a store of no kind": (lambda text: text.replace('url = "file:../store"', 'url = "ftp://x"'), 16, "ftp"),

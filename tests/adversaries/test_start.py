@@ -1,4 +1,4 @@
-"""A lying database, edited while the broker is down: it refuses to start, says why, and publishes nothing."""
+"""Database and files edited while the broker is down: it refuses to start, says why, and publishes nothing."""
 
 import shutil
 import sqlite3
@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from custody.app.sealing import Sealed
+from custody.crypto.serverkey import ServerKey
+from custody.crypto.sodium import random_into
+from custody.documents.dsse import sign
 from custody.errors import ConfigError
 from tests.doubles import malice
-from tests.doubles.site import Site
+from tests.doubles.site import PERSONS, Site
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +162,31 @@ def test_ledger_and_log_begun_anew(stopped: Stopped) -> None:
         site.stop("broker")
         shutil.rmtree(log)
         log.with_name("newer-log").rename(log)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("broker/policy/policy.cedar", ("policy", "trust root")),
+        ("broker/broker.key", ("does not name this broker",)),
+        ("keys/root.json", ("trust root of epoch 0",)),
+    ],
+)
+def test_what_the_trust_root_names_is_exchanged(
+    stopped: Stopped, tmp_path: Path, name: str, words: tuple[str, ...]
+) -> None:
+    """Whoever writes the broker's files gains neither policy nor identity nor a root: it does not start with them."""
+    path = stopped.site.directory / name
+    honest, mode = path.read_bytes(), path.stat().st_mode
+    match path.name:
+        case "policy.cedar":
+            path.write_bytes(honest + b'\n@id("all")\npermit (principal, action, resource);\n')
+        case "broker.key":
+            with ServerKey.create(tmp_path / "broker.key", random_into):
+                shutil.copy(tmp_path / "broker.key", path)
+        case _:
+            root = replace(stopped.site.root, policy="ab" * 32)
+            path.write_bytes(sign(root, [stopped.site.signer(person) for person in PERSONS]).encode())
+    stopped.refuses(*words)
+    path.write_bytes(honest)
+    path.chmod(mode)
