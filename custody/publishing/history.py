@@ -18,7 +18,7 @@ from custody.tlog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH
 
 __all__ = ["REBUILD", "History", "open_signed", "refuse_older_ledger"]
 
-REBUILD = "custody ledger rebuild --config broker.toml --from LOG makes the ledger again from the published log"
+REBUILD = "custody ledger rebuild --from LOG --config broker.toml makes the ledger again from the published log"
 
 _MAX_BUNDLE = TILE_WIDTH * (2 + MAX_ENTRY_SIZE)  # bytes
 
