@@ -56,8 +56,10 @@ def test_the_demo_shows_what_it_promises_and_can_be_run_again(demo: Path) -> Non
     fetched = demo / "fetched/model.safetensors"
     assert fetched.stat().st_size == 90868376
     assert not (demo / "fetched-again").exists() or not any((demo / "fetched-again").rglob("model.safetensors"))
+    model = demo.with_name("small.bin")
+    model.write_bytes(os.urandom(3 << 20))  # more than one segment: a job keeps the segment it reads from
     again = subprocess.Popen(
-        [sys.executable, "-m", "custody.cli", "demo", "--model", str(demo / "job.py"), "--dir", f"{demo}-2"],
+        [sys.executable, "-m", "custody.cli", "demo", "--model", str(model), "--dir", f"{demo}-2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -71,7 +73,7 @@ def test_the_demo_shows_what_it_promises_and_can_be_run_again(demo: Path) -> Non
     output, errors = again.communicate(timeout=60)
     assert again.returncode == 130, errors
     assert "Traceback" not in output + errors
-    said = bash([f"custody demo --model {demo / 'job.py'} --dir {demo}-2"], demo)
+    said = bash([f"custody demo --model {model} --dir {demo}-2"], demo)
     assert "Done in" in said
 
 
