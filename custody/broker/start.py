@@ -9,6 +9,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from custody.broker.closing import close_overdue, end_session
 from custody.broker.context import Context
@@ -21,6 +22,9 @@ from custody.errors import ConfigError, CustodyError
 from custody.ports import JournalTransaction
 
 __all__ = ["begin", "end"]
+
+_GOODBYE: Final = 3.0
+"""Seconds that an orderly end waits for the log: keys are wiped by then, and witnesses that answer do so in less."""
 
 
 def begin(context: Context, roots: Sequence[Envelope]) -> None:
@@ -64,8 +68,8 @@ def begin(context: Context, roots: Sequence[Envelope]) -> None:
 
 
 def end(context: Context, reason: str = "broker-stop") -> None:
-    """Wipe every key, log what sessions were served, say goodbye. What cannot be logged any more is put right by the
-    next start.
+    """Wipe every key, log what sessions were served, say goodbye, and wait until all of it is published. What cannot be
+    logged or published any more is put right by the next start.
     """
     for session in context.sessions.all():
         session.end()
@@ -73,9 +77,10 @@ def end(context: Context, reason: str = "broker-stop") -> None:
     ledger = context.ledger
     try:
         _give_back(context)
-        ledger.append("system", actor=ledger.identity.party, reason=reason)
+        index = ledger.append("system", actor=ledger.identity.party, reason=reason)
+        ledger.receipt(index, _GOODBYE)
     except CustodyError:
-        return  # the database is gone too; the next start does the same from the journal
+        return  # database, store or witness is gone too; the next start does the same from the journal
     finally:
         context.opener.close()
 
