@@ -18,7 +18,7 @@ from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State
 from custody.values import Time
 
-__all__ = ["RequestView", "list_requests", "make_release_key", "submit", "view"]
+__all__ = ["RequestView", "concerns", "list_requests", "make_release_key", "submit", "view"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def view(context: Context, peer: Peer, digest: str) -> RequestView:
     ledger = context.ledger
     with ledger.reading() as state:
         found = state.requests.get(digest)
-        if found is None or not _concerns(state, found, peer):
+        if found is None or not concerns(state, found, peer):
             message = f"there is no request {digest[:16]}…"
             raise NotFoundError(message)
         phase, reason = found.phase, found.reason or found.stopped
@@ -138,13 +138,13 @@ def list_requests(context: Context, peer: Peer, *, closed: bool, after: str, lim
         digests = [
             digest
             for digest, found in state.requests.items()
-            if (closed or found.phase != "closed") and _concerns(state, found, peer)
+            if (closed or found.phase != "closed") and concerns(state, found, peer)
         ]
     start = digests.index(after) + 1 if after in digests else 0
     return digests[start : start + limit]
 
 
-def _concerns(state: State, found: RequestState, peer: Peer) -> bool:
+def concerns(state: State, found: RequestState, peer: Peer) -> bool:
     """Custodians of the version, governance, owners, the requester and the beneficiary may look at a request."""
     person = known_peer(state, peer)
     request = found.request

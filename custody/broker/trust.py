@@ -1,10 +1,17 @@
-"""The trust roots the log holds, and hellos that ask which is in force."""
+"""The trust roots the log holds, hellos that ask which is in force, and who may read what of the log.
+
+The persons of the trust root read all of it: custodians judge by it, and an auditor needs every entry and document. A
+workload needs none of it to judge a receipt, which brings its own proof. It may read checkpoints and hash tiles, which
+say nothing of what was logged, and the documents of requests that concern it: those that its view names and leaves out.
+Entries and all other documents say who uses what, and why; to a workload they are not there.
+"""
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from custody.broker.context import Context, Peer, known_peer
+from custody.broker.requests import concerns
 from custody.documents.dsse import Envelope
 from custody.documents.hello import Hello
 from custody.entries.receipt import Receipt
@@ -54,9 +61,18 @@ def hello(context: Context, peer: Peer, envelope: Envelope) -> Receipt:
 
 
 def log_object(context: Context, peer: Peer, path: str) -> bytes:
-    """Return an object of the log by its path. Raises ``NotFoundError``; a path that is none of the log's is one."""
+    """Return an object of the log by its path. Raises ``NotFoundError``, also for what the peer may not read."""
     with context.ledger.reading() as state:
-        known_peer(state, peer)
-    if not _LOG_PATH.match(path):
+        person = known_peer(state, peer)
+    if not _LOG_PATH.match(path) or not (person or _open_to(context, peer, path)):
         raise NotFoundError("there is no such object in the log")
     return context.log.get(path, _MAX_OBJECT)
+
+
+def _open_to(context: Context, peer: Peer, path: str) -> bool:
+    """Tell whether a workload may read an object of the log."""
+    if not path.startswith("documents/"):
+        return not path.startswith("tile/entries/")
+    with context.ledger.reading() as state:
+        found = state.requests.get(context.ledger.request_of(path.removeprefix("documents/")))
+        return found is not None and concerns(state, found, peer)
