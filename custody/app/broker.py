@@ -24,8 +24,9 @@ from custody.broker.clock import SteadyClock
 from custody.broker.context import Context
 from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.broker.opener import Opener
+from custody.broker.refusals import Refusals
 from custody.broker.start import begin, end
-from custody.broker.upkeep import Refusals, Upkeep
+from custody.broker.upkeep import Upkeep
 from custody.crypto.secret import harden_process
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
@@ -114,7 +115,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         )
         stack.callback(context.opener.close)
         begin(context, roots)
-        refusals = Refusals()
+        refusals = Refusals(time.monotonic)
         upkeep = Upkeep(context, refusals, monotonic=time.monotonic, trouble=_trouble)
         upkeep.start()
         stack.callback(upkeep.stop)

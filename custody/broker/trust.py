@@ -14,7 +14,6 @@ from custody.broker.context import Context, Peer, known_peer
 from custody.broker.requests import concerns
 from custody.documents.dsse import Envelope
 from custody.documents.hello import Hello
-from custody.entries.receipt import Receipt
 from custody.errors import NotFoundError
 from custody.rules.signers import verify_actor
 
@@ -27,15 +26,13 @@ _LOG_PATH: Final = re.compile(
 )
 
 
-def roots(context: Context, peer: Peer) -> Sequence[tuple[Envelope, Receipt]]:
-    """Return every root from genesis on with the receipt of its entry."""
+def roots(context: Context, peer: Peer) -> Sequence[tuple[Envelope, int]]:
+    """Return every root from genesis on with the index of its entry."""
     ledger = context.ledger
     with ledger.reading() as state:
         known_peer(state, peer)
         places = list(zip(state.root_envelopes, state.root_entries, strict=True))
-    return [
-        (ledger.envelope(digest), ledger.receipt(int(entry.index), context.receipt_timeout)) for digest, entry in places
-    ]
+    return [(ledger.envelope(digest), int(entry.index)) for digest, entry in places]
 
 
 def adopt_root(context: Context, envelope: Envelope) -> int:
@@ -46,18 +43,17 @@ def adopt_root(context: Context, envelope: Envelope) -> int:
     return ledger.append("root", documents={"root": envelope}, parent=parent)
 
 
-def hello(context: Context, peer: Peer, envelope: Envelope) -> Receipt:
-    """Log a tool's nonce; the witnessed entry names the root in force."""
+def hello(context: Context, peer: Peer, envelope: Envelope) -> int:
+    """Log a tool's nonce; the witnessed entry names the root in force. Returns its index."""
     ledger = context.ledger
     document = envelope.document(Hello)
     with ledger.reading() as state:
         known_peer(state, peer)
-        index = ledger.append(
+        return ledger.append(
             "hello",
             actor=verify_actor(envelope, document.actor, state.root, ledger.clock()),
             documents={"hello": envelope},
         )
-    return ledger.receipt(index, context.receipt_timeout)
 
 
 def log_object(context: Context, peer: Peer, path: str) -> bytes:
