@@ -23,12 +23,14 @@ from custody.broker.clock import SteadyClock
 from custody.broker.context import Context
 from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.broker.opener import Opener
+from custody.broker.pruning import Pruner
 from custody.broker.start import begin, end
 from custody.broker.upkeep import Refusals, Upkeep
 from custody.crypto.secret import harden_process
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
 from custody.errors import ConfigError, CustodyError
+from custody.publishing.archive import WholeJournal
 from custody.publishing.publisher import Publisher
 from custody.rules.state import State
 from custody.rules.trust import policy_of
@@ -76,9 +78,10 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
     with ExitStack() as stack:
         key = stack.enter_context(ServerKey.load(secret_file(config.broker.key, folder)))
         row_key = stack.enter_context(load_row_key(secret_file(config.ledger.row_key, folder)))
-        journal = open_journal(database_url(config.ledger.url, folder), row_key.view, config.deployment)
-        stack.callback(journal.close)
         log = store_at(config.log.store, folder)
+        rows = open_journal(database_url(config.ledger.url, folder), row_key.view, config.deployment)
+        stack.callback(rows.close)
+        journal = WholeJournal(rows, log)
         roots = [read_envelope(folder / path) for path in config.roots]
         identity = BrokerIdentity(config.broker.id, _DocumentSigner(key), build_digest())
         state = State(config.deployment, config.genesis)
@@ -112,6 +115,10 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         upkeep = Upkeep(context, refusals, monotonic=time.monotonic, trouble=_trouble)
         upkeep.start()
         stack.callback(upkeep.stop)
+        if config.ledger.prune_after_days is not None:
+            pruner = Pruner(ledger, journal, log, config.ledger.prune_after_days, trouble=_trouble)
+            pruner.start()
+            stack.callback(pruner.stop)
         with ledger.reading() as current:
             domain = current.root.trust_domain
         tls = TlsFiles(folder / config.tls.certificate, folder / config.tls.key, folder / config.tls.ca)
