@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -30,15 +31,17 @@ from custody.crypto.secret import harden_process
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
 from custody.errors import ConfigError, CustodyError
+from custody.ports import Store
 from custody.publishing.archive import WholeJournal
 from custody.publishing.publisher import Publisher
+from custody.rules.roots import policies_of
 from custody.rules.state import State
 from custody.rules.trust import policy_of
 from custody.server.run import Listen, run
 from custody.tlog.policy import Policy
 from custody.wire.tls import TlsFiles
 
-__all__ = ["build_digest", "serve"]
+__all__ = ["OpenLedger", "build_digest", "open_ledger", "serve"]
 
 
 class _DocumentSigner:
@@ -74,30 +77,10 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
     """
     harden_process()
     _logging()
-    clock = SteadyClock(time.time, time.monotonic)
     with ExitStack() as stack:
-        key = stack.enter_context(ServerKey.load(secret_file(config.broker.key, folder)))
-        row_key = stack.enter_context(load_row_key(secret_file(config.ledger.row_key, folder)))
-        log = store_at(config.log.store, folder)
-        rows = open_journal(database_url(config.ledger.url, folder), row_key.view, config.deployment)
-        stack.callback(rows.close)
-        journal = WholeJournal(rows, log)
+        opened = open_ledger(config, folder, stack)
+        ledger, journal, log = opened.ledger, opened.journal, opened.log
         roots = [read_envelope(folder / path) for path in config.roots]
-        identity = BrokerIdentity(config.broker.id, _DocumentSigner(key), build_digest())
-        state = State(config.deployment, config.genesis)
-        holder: list[Ledger] = []
-        signer = load_log_signer(secret_file(config.log.key, folder))
-        publisher = Publisher(
-            journal,
-            log,
-            signer,
-            policies=lambda old, new: _policies(holder[0], old, new),
-            witnesses=_Witnesses(config, lambda: holder[0]),
-            clock=clock,
-        )
-        stack.callback(publisher.stop)
-        ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng)
-        holder.append(ledger)
         stops = folder / config.state
         stops.mkdir(mode=0o700, parents=True, exist_ok=True)
         context = Context(
@@ -137,6 +120,41 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
             end(context)
 
 
+class OpenLedger(NamedTuple):
+    """The ledger of a broker, not folded yet; its journal, pruned entries included; and the log's store."""
+
+    ledger: Ledger
+    journal: WholeJournal
+    log: Store
+
+
+def open_ledger(config: BrokerConfig, folder: Path, stack: ExitStack) -> OpenLedger:
+    """Open a broker's ledger with its keys and its publisher; ``stack`` closes them. Raises as ``serve``."""
+    clock = SteadyClock(time.time, time.monotonic)
+    key = stack.enter_context(ServerKey.load(secret_file(config.broker.key, folder)))
+    row_key = stack.enter_context(load_row_key(secret_file(config.ledger.row_key, folder)))
+    log = store_at(config.log.store, folder)
+    rows = open_journal(database_url(config.ledger.url, folder), row_key.view, config.deployment)
+    stack.callback(rows.close)
+    journal = WholeJournal(rows, log)
+    identity = BrokerIdentity(config.broker.id, _DocumentSigner(key), build_digest())
+    state = State(config.deployment, config.genesis)
+    holder: list[Ledger] = []
+    signer = load_log_signer(secret_file(config.log.key, folder))
+    publisher = Publisher(
+        journal,
+        log,
+        signer,
+        policies=lambda old, new: _policies(holder[0], old, new),
+        witnesses=_Witnesses(config, lambda: holder[0]),
+        clock=clock,
+    )
+    stack.callback(publisher.stop)
+    ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng)
+    holder.append(ledger)
+    return OpenLedger(ledger, journal, log)
+
+
 class _Witnesses:
     """The witnesses of the policy in force, with the URLs from the configuration; connections are kept."""
 
@@ -171,7 +189,7 @@ def _policies(ledger: Ledger, old: int, new: int) -> Sequence[Policy]:
         first = max((epoch for epoch, index in enumerate(places) if index < old), default=0)
         last = max((epoch for epoch, index in enumerate(places) if index < new), default=0)
         roots = state.roots[first : last + 1]
-    return [policy_of(root) for root in roots]
+    return policies_of(roots)
 
 
 def _rng(size: int) -> bytes:
