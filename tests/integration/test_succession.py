@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -167,8 +166,7 @@ def test_the_ledger_is_made_again_across_both_logs(moved: Moved) -> None:
     assert moved.verify()["ok"]
 
 
-def test_the_old_log_key_is_refused_from_now_on(moved: Moved, tmp_path: Path) -> None:
-    assert tmp_path
+def test_the_old_log_key_is_refused_from_now_on(moved: Moved) -> None:
     moved.site.configure(lambda text: text)
     before = moved.published()
     with pytest.raises(AssertionError, match="did not start"):

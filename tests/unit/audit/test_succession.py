@@ -75,6 +75,9 @@ def test_an_old_log_that_goes_on_after_its_end_is_found() -> None:
     entry = forced(old.world, lambda: old.world.log_hello(old.world.hello()))
     old.publish([entry])
     assert codes(old.audit()) == [(old.tree.size - 1, "rule-hello")]
+    log.world.log_hello(log.world.hello())
+    log.publish()
+    assert (None, "fork") in codes(log.audit(saved=old.saved()))  # who remembers the one sees it in the other
 
 
 def test_a_successor_published_under_the_old_key_is_refused() -> None:
