@@ -133,9 +133,9 @@ class Signing:
 def build_root(ceremony: Path, previous: Root | None, now: int) -> Root:
     """Build the root that a ceremony file describes. Paths in it are relative to it.
 
-    Raises ``ConfigError`` for a file that is not understood, naming the key; ``IntegrityError`` for another log that does
-    not go on where the one of ``previous`` ended; ``FormatError`` for a root that
-    contradicts itself; whatever is wrong with a file that it names.
+    Raises ``ConfigError`` for a file that is not understood, naming the key; ``FormatError`` for a root that
+    contradicts itself; ``IntegrityError`` for another log that does not go on where that of ``previous`` ended;
+    whatever is wrong with a file that it names.
     """
     plan, base = _read(ceremony), ceremony.parent
     if previous is not None and plan.deployment != previous.deployment:
