@@ -20,6 +20,7 @@ __all__ = ["Pruner"]
 _DAY: Final = 24 * 60 * 60
 _FIRST: Final = 60.0  # seconds after the start: what was left undone comes first
 _NEXT: Final = 1.0  # seconds between two pieces
+_GOODBYE: Final = 5.0  # seconds that the end of the broker waits; a piece that is cut off has changed nothing
 _LATER: Final = 3600.0  # seconds, where nothing was old enough, or something went wrong
 
 
@@ -42,10 +43,10 @@ class Pruner:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the piece under way."""
+        """End the thread after the piece under way; a store that hangs does not hold us up."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_GOODBYE)
 
     def prune(self) -> int:
         """Prune a piece; return how many entries went. Raises ``IntegrityError`` where the log's store lacks some."""

@@ -6,12 +6,15 @@ from dataclasses import replace
 import pytest
 
 from custody.errors import ConfigError, CustodyError, IntegrityError, UnavailableError
+from custody.publishing.archive import WholeJournal
+from custody.publishing.pruning import prune_piece
 from custody.publishing.publisher import Publisher
+from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
 from custody.tlog.policy import LogKey
 from tests.doubles.journal import FaultyJournal
 from tests.doubles.store import Dead, Fault, FaultyStore
-from tests.doubles.tlog import log_signer
+from tests.doubles.tlog import TIME, log_signer
 from tests.doubles.witness import LocalWitness
 from tests.unit.publishing.tiny_reader import read_log
 from tests.unit.publishing.world import World, entry
@@ -67,6 +70,17 @@ def test_the_successor_goes_on_in_the_same_tree(ended: World) -> None:
     went_on(ended, start(ended, ended.publisher(), final))  # a later start has nothing to take over
     assert ended.store.get(f"checkpoints/{ENDED}") == final
     assert Note.parse(ended.store.get("checkpoints/0")).text.startswith(b"log.example/custody\n")
+
+
+def test_a_pruned_ledger_goes_on_too(ended: World) -> None:
+    published = Checkpoint.parse(Note.parse(ended.store.get("checkpoint")).text)
+    assert prune_piece(ended.journal, ended.store, published, below=ENDED, before=TIME + 1) == 256
+    final = change_key(ended)
+    for _ in range(2):
+        journal = WholeJournal(ended.open_journal(), ended.store)
+        went_on(ended, start(ended, ended.publisher(journal=journal), final))
+        assert journal.rows(1, 1)[0].entry == entry(1)
+        journal.close()
 
 
 @pytest.mark.parametrize("fault", [Fault.EIO, Fault.PERSISTED, Fault.KILLED])
