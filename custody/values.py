@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, Self
 
 from msgspec import Meta
@@ -150,18 +151,29 @@ class Time(int):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse ``2026-11-22T17:00:00Z`` and nothing else."""
-        if not _RFC3339.match(text):
-            message = "expected a time such as 2026-11-22T17:00:00Z"
-            raise ValueError(message)
-        return cls(int(datetime.fromisoformat(text).timestamp()))
+        return cls(_seconds(text))
 
     def __str__(self) -> str:
         """Return the RFC 3339 spelling."""
-        return datetime.fromtimestamp(self, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return _spelling(int(self))
 
     def __repr__(self) -> str:
         """Show the time as it is written in documents."""
         return f"Time({self!s})"
+
+
+# Entries of a log come by the thousand in one second: a time that was read just now is not read again.
+@lru_cache(maxsize=4096)
+def _seconds(text: str) -> int:
+    if not _RFC3339.match(text):
+        message = "expected a time such as 2026-11-22T17:00:00Z"
+        raise ValueError(message)
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+@lru_cache(maxsize=4096)
+def _spelling(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def check_text(text: str, what: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from custody.errors import FormatError
 from custody.values import U64, Time, check_text
 
-__all__ = ["Record", "decode", "encode"]
+__all__ = ["Record", "decode", "encode", "recall"]
 
 _T = TypeVar("_T")
 
@@ -51,6 +51,11 @@ def decode(data: bytes, kind: type[_T], what: str) -> _T:
     if not data.isascii() or b"\x7f" in data or b"\\" in data:
         _check_strings(json.loads(data), what)
     return cast("_T", record)
+
+
+def recall(data: bytes, kind: type[_T]) -> _T:
+    """Parse bytes that ``decode`` has accepted as ``kind`` before, perhaps in another process: canonical they are."""
+    return cast("_T", _decoder(cast("Any", kind)).decode(data))
 
 
 @cache

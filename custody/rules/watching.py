@@ -3,7 +3,6 @@
 from custody.documents.hello import Hello
 from custody.entries.entry import Party
 from custody.rules.facts import Facts
-from custody.rules.signers import verify_actor
 
 __all__ = ["hello", "system"]
 
@@ -13,7 +12,7 @@ def hello(facts: Facts) -> None:
     document, envelope = facts.document(Hello)
     facts.require(document.deployment == facts.state.deployment, "it is of another deployment")
     facts.use_once(envelope.digest, "hello")
-    facts.require_actor(verify_actor(envelope, document.actor, facts.state.root, facts.entry.time))
+    facts.require_actor(facts.signed(envelope, document.actor))
     facts.fresh(document.issued, "the hello")
     facts.state.used.add(envelope.digest)
 
