@@ -8,7 +8,7 @@ unnoticed: that is for logs, whose files never change, and whose reader believes
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -61,7 +61,7 @@ class LocalReader:
         """Yield the keys that begin with ``prefix``."""
         return self._store.list(prefix)
 
-    def _folder(self, parts: list[str]) -> int:
+    def _folder(self, parts: Sequence[str]) -> int:
         """Return an open directory. ``FileNotFoundError`` where there is none."""
         if not parts:
             return self._root

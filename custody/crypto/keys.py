@@ -35,6 +35,7 @@ __all__ = [
     "public_from_seed",
     "sign",
     "sign_svid",
+    "svid_key",
     "verify",
     "verify_svid",
     "verify_svid_signature",
@@ -94,11 +95,15 @@ def verify_svid_signature(leaf_der: bytes, signature: bytes, message: bytes) -> 
     Raises ``FormatError`` for bytes that are no certificate or a key of another kind, ``IntegrityError`` for a
     signature that does not verify.
     """
+    verify_svid(svid_key(leaf_der), signature, message)
+
+
+def svid_key(leaf_der: bytes) -> object:
+    """Return the public key of a DER certificate. ``FormatError`` for bytes that are none, and for unknown keys."""
     try:
-        key = x509.load_der_x509_certificate(leaf_der).public_key()
+        return x509.load_der_x509_certificate(leaf_der).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise FormatError("SVID: not an X.509 certificate with a usable key") from error
-    verify_svid(key, signature, message)
 
 
 def verify_svid(key: object, signature: bytes, message: bytes) -> None:

@@ -11,7 +11,9 @@ Sizes count leaves, indices start at zero.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Self
+
+import msgspec
 
 from custody.errors import IntegrityError
 from custody.tlog.checkpoint import EMPTY_ROOT
@@ -37,7 +39,7 @@ HashAt = Callable[[int, int], bytes]
 """``hash_at(level, index)``: the hash of a complete node; the caller asks only for nodes that exist."""
 
 
-class Node(NamedTuple):
+class Node(msgspec.Struct, frozen=True):
     """A complete node and its hash."""
 
     level: int
