@@ -151,7 +151,10 @@ class Time(int):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse ``2026-11-22T17:00:00Z`` and nothing else."""
-        return cls(_seconds(text))
+        if not _RFC3339.match(text):
+            message = "expected a time such as 2026-11-22T17:00:00Z"
+            raise ValueError(message)
+        return cls(int(datetime.fromisoformat(text).timestamp()))
 
     def __str__(self) -> str:
         """Return the RFC 3339 spelling."""
@@ -162,15 +165,7 @@ class Time(int):
         return f"Time({self!s})"
 
 
-# Entries of a log come by the thousand in one second: a time that was read just now is not read again.
-@lru_cache(maxsize=4096)
-def _seconds(text: str) -> int:
-    if not _RFC3339.match(text):
-        message = "expected a time such as 2026-11-22T17:00:00Z"
-        raise ValueError(message)
-    return int(datetime.fromisoformat(text).timestamp())
-
-
+# Entries of a log come by the thousand in one second: a time that was written just now is not put together again.
 @lru_cache(maxsize=4096)
 def _spelling(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

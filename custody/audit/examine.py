@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from custody.audit.kinds import KINDS
@@ -252,12 +251,6 @@ def _verified(envelope: Envelope, actor: Workload, anchors: Anchors | None, at: 
         return None
     with suppress(CustodyError):
         path = svid.check_path(actor.x5c, anchors.roots, anchors.trust_domain, at)
-        keys.verify_svid(_key(actor.x5c[0]), envelope.only_signature().sig, envelope.signed_bytes)
+        keys.verify_svid_signature(actor.x5c[0], envelope.only_signature().sig, envelope.signed_bytes)
         return path.identity, path.begin, path.end
     return None
-
-
-@lru_cache(maxsize=1024)
-def _key(leaf: bytes) -> object:
-    """A job signs many documents with one certificate."""
-    return keys.svid_key(leaf)

@@ -116,6 +116,7 @@ class _Walk:
         self._examine = way.examine or inline(source)
         self._shown = shown
         self._sizes = None if sizes is None else frozenset(sizes)
+        self._points = None if sizes is None else {*sizes, *([shown.checkpoint.size] if shown else [])}
         self._seen = {int(seen.size): seen.root for seen in saved.seen} if saved else {}
         self._earlier = saved.seen if saved else ()
         self._tree = TileCheck(source, report)
@@ -257,6 +258,8 @@ class _Walk:
 
     def _checkpoint(self, size: int, before: int) -> None:
         """Judge what was published at this size."""
+        if self._points is not None and size not in self._points:
+            return
         kept = self._kept(size)
         shown = self._shown if self._shown and self._shown.checkpoint.size == size else None
         if shown and kept and shown.note == kept.note:

@@ -4,7 +4,7 @@ Nothing else is state: a broker makes it at start by folding the journal, an aud
 function (``custody.rules.step``).
 """
 
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -110,7 +110,7 @@ class RequestState:
         return self.terms[self.granted]
 
     @property
-    def live_sessions(self) -> Set[str]:
+    def live_sessions(self) -> AbstractSet[str]:
         """Ids of sessions without an outcome."""
         return self.sessions.keys()
 

@@ -43,7 +43,6 @@ from custody.tlog.checkpoint import Checkpoint  # noqa: E402
 from custody.tlog.merkle import leaf_hash  # noqa: E402
 from custody.values import U64, Time  # noqa: E402
 from tests.doubles.actors import Workload  # noqa: E402
-from tests.doubles.case import Case  # noqa: E402
 from tests.doubles.world import JOB, World  # noqa: E402
 
 __all__ = ["main"]
@@ -169,9 +168,7 @@ class Builder:
                 head, tail, now = heads.popleft()
                 self._publish([*head, *made, *tail], now)
 
-    def _heads(
-        self, leases: int, heads: deque[tuple[Sequence[bytes], Sequence[bytes], int]]
-    ) -> Iterator[Work]:
+    def _heads(self, leases: int, heads: deque[tuple[Sequence[bytes], Sequence[bytes], int]]) -> Iterator[Work]:
         world = self.world
         for number in range(leases):
             world.tick(max(1, LEASE // self._batch))
