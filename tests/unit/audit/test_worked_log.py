@@ -30,8 +30,8 @@ ABOUT = (
     "A log from genesis to two closed leases, published in a checkpoint after each second in which something was "
     "logged. objects: every file below the log's prefix, text where it is ASCII, base64 where it is not. entries: the "
     "leaf bytes. report: what an audit says that was told deployment and genesis. changed: objects to replace or "
-    "(null) to remove, one cause each, and the findings: code, entry or null, and, for what may be wrong only because an "
-    "earlier entry is, that entry. Texts of findings are not fixed."
+    "(null) to remove, one cause each, and the findings: code, entry or null, and, for what may be wrong only because "
+    "an earlier entry is, that entry. Texts of findings are not fixed."
 )
 
 Objects = Mapping[str, bytes]
@@ -120,6 +120,17 @@ def rewritten(kind: str, **fields: Any) -> Change:
     return change
 
 
+def late_session(log: Published) -> dict[str, bytes | None]:
+    """A session whose certificate had expired when witnesses saw it: a history of its own."""
+    world = World()
+    case: Case = world.opened()
+    other = publish(world)
+    forced(world, lambda: case.begin(world.job()))
+    other.publish(time=world.now + 2 * HOUR)
+    removed: dict[str, bytes | None] = {path: None for path in log.files if path not in other.files}
+    return removed | {path: data for path, data in other.files.items() if log.files.get(path) != data}
+
+
 CHANGES: dict[str, Change] = {
     "an entry is altered in its bundle": altered,
     "a document is missing": lambda log: {document_of(log, "decision"): None},
@@ -130,19 +141,8 @@ CHANGES: dict[str, Change] = {
     "an earlier checkpoint is of another history": forked,
     "an earlier checkpoint is shown as the newest": old_shown,
     "a grant names a person who did not approve": rewritten("grant", persons=("alice", "carol")),
-    "a session states a later time than its witnesses": lambda log: late_session(log),
+    "a session states a later time than its witnesses": late_session,
 }
-
-
-def late_session(log: Published) -> dict[str, bytes | None]:
-    """A session whose certificate had expired when witnesses saw it: a history of its own."""
-    world = World()
-    case: Case = world.opened()
-    other = publish(world)
-    forced(world, lambda: case.begin(world.job()))
-    other.publish(time=world.now + 2 * HOUR)
-    removed: dict[str, bytes | None] = {path: None for path in log.files if path not in other.files}
-    return removed | {path: data for path, data in other.files.items() if log.files.get(path) != data}
 
 
 def text_of(data: bytes) -> dict[str, str]:
