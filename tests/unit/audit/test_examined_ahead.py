@@ -1,5 +1,6 @@
 """What is verified ahead, and in other processes, changes no verdict."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.Monke
         job = world.job()
         session = case.begin(job)
         if number % 3 == 0:
-            forced(world, lambda job=job: resigned(world, case, job))
+            forced(world, partial(resigned, world, case, job))
         if number % 4:
             case.end(session, (0, 500))
     while len(world.log.entries) < 3000:

@@ -24,6 +24,7 @@ from tests.unit.audit.wrong import (
     opening,
     requested,
     sealed,
+    unprovoked,
     withdrawn,
     wrong,
 )
@@ -102,6 +103,12 @@ def other_key(world: World, case: Case) -> Entry:
 
 
 DECISIONS = [
+    wrong(
+        "another slot than the document's",
+        requested,
+        "it names another slot",
+        lambda w, c: c.log_decision(c.decision("bob"), "bob", slot=c.slot("carol")),
+    ),
     wrong("somebody without a slot", requested, "frank does not hold slot", decision("frank")),
     wrong(
         "the slot of another",
@@ -161,6 +168,13 @@ DECISIONS = [
 ]
 
 RELEASES = [
+    wrong("for another request", granted, "it is for another request", release("alice", request=AB)),
+    wrong(
+        "another slot than the document's",
+        granted,
+        "it names another slot",
+        lambda w, c: c.log_release(c.release("alice"), "alice", slot=c.slot("carol")),
+    ),
     wrong("without an approval", approved_once, "bob has not approved these terms", release("bob")),
     wrong("by somebody who was not of the quorum", granted, "carol has not approved these terms", release("carol")),
     wrong("to a release key that is not in use", granted, "no longer in use", other_key),
@@ -249,3 +263,11 @@ GRANTS = [
 @pytest.mark.parametrize(("prepare", "text", "lie"), [*DECISIONS, *RELEASES, *GRANTS])
 def test_a_wrong_decision_release_or_grant_is_found(prepare: Prepare, text: str, lie: Lie) -> None:
     judge(prepare, text, lie)
+
+
+def test_no_rule_for_these_was_forgotten() -> None:
+    assert unprovoked([*DECISIONS, *RELEASES, *GRANTS], "deciding") == {
+        r"other\ terms\ were\ granted",  # a request has one set of terms in this version
+        r"it\ names\ another\ verdict",  # test_wrong_entries.py
+        r"other\ version",  # the same
+    }

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 
 from custody.documents.actor import Person
-from custody.documents.root import Root
+from custody.documents.dsse import sign
+from custody.documents.root import Root, Sealer
 from custody.entries.entry import Entry, Parent
 from custody.values import U64, Time
 from tests.doubles.case import Case
 from tests.doubles.world import World
+from tests.unit.audit.published import Published, codes, forced
 from tests.unit.audit.wrong import (
     AB,
     OTHER,
@@ -19,6 +21,7 @@ from tests.unit.audit.wrong import (
     opened,
     requested,
     sealed,
+    unprovoked,
     wrong,
 )
 
@@ -68,6 +71,22 @@ def new_device(world: World) -> Entry:
 def itself(world: World) -> Entry:
     envelope = world.sign_root(world.next_root(), "alice", "dave")
     return world.log_root(envelope, root=envelope.document(Root).digest)
+
+
+def unknown_signer(world: World, _: Case) -> Entry:
+    devices = [world.devices["alice"], world.devices["dave"], world.device("nobody")]
+    return world.log_root(sign(world.next_root(), devices))
+
+
+def sealed_by_alice(world: World) -> None:
+    world.seal()
+    world.replace_root(sealers=(Sealer(sealer="alice", names=("*",)),))
+
+
+def unguarded(world: World) -> None:
+    world.seal()
+    rosters = tuple(roster for roster in world.state.root.rosters if roster.name != "custodians")
+    world.replace_root(rosters=rosters)
 
 
 EVERY = [
@@ -136,6 +155,13 @@ EVERY = [
 ]
 
 ROOTS = [
+    wrong("a signature by a key of no root", opened, "which no root names", unknown_signer),
+    wrong(
+        "a root logged by a broker that nobody named",
+        opened,
+        "broker-9 is no broker of the root",
+        lambda w, _: w.log_root(w.sign_root(w.next_root(), "alice", "dave"), broker="broker-9"),
+    ),
     wrong("no governance quorum", opened, "lacks the governance quorum", root("alice")),
     wrong(
         "one person of governance with two devices", opened, "lacks the governance quorum", root("alice", "alice/token")
@@ -161,6 +187,17 @@ ROOTS = [
 ]
 
 MANIFESTS = [
+    wrong("another sharing than the document", sealed, "it names another sharing", manifest(entry_sharing=AB)),
+    wrong(
+        "another version than the documents'",
+        sealed,
+        "it names another version",
+        manifest(entry_version="demo/third@1"),
+    ),
+    wrong(
+        "two devices of the sealer", sealed_by_alice, "two sealers signed", manifest(who="alice", sharer="alice/token")
+    ),
+    wrong("a version that no roster guards", unguarded, "no roster guards demo/other@1", manifest()),
     wrong("a sealer who may not", sealed, "frank may not seal demo/other@1", manifest(who="frank")),
     wrong("a version that exists", sealed, "demo/tiny@1 exists already", manifest(version="demo/tiny@1")),
     wrong("a vid that exists", sealed, "exists already", twice),
@@ -195,3 +232,34 @@ MANIFESTS = [
 @pytest.mark.parametrize(("prepare", "text", "lie"), [*EVERY, *ROOTS, *MANIFESTS])
 def test_a_wrong_entry_is_found(prepare: Prepare, text: str, lie: Lie) -> None:
     judge(prepare, text, lie)
+
+
+def test_a_log_that_does_not_begin_with_a_root_is_no_log() -> None:
+    world = World(genesis=False)
+    forced(world, lambda: world.append("system", reason="clock"))
+    log = Published(world)
+    log.publish()
+    report = log.audit()
+    assert (codes(report), report.audited) == ([(0, "rule-system")], 1)
+    assert "the log does not begin with a trust root" in report.findings[0].text
+
+
+def test_a_genesis_that_somebody_did_not_sign_is_no_genesis() -> None:
+    world = World(genesis=False)
+    world.genesis = world.sign_root(world.root, "alice", "bob")
+    forced(world, lambda: world.log_root(world.genesis))
+    log = Published(world)
+    log.publish()
+    report = log.audit()
+    assert codes(report) == [(0, "rule-root")]
+    assert "is not signed by carol, dave, erin, frank, grace, sam" in report.findings[0].text
+
+
+def test_no_rule_for_these_was_forgotten() -> None:
+    rows = [*EVERY, *ROOTS, *MANIFESTS]
+    assert unprovoked(rows, "step", "roots", "sealing", "watching") == {
+        r"the\ log\ does\ not\ begin\ with\ a\ trust\ root",  # above
+        r"trust\ root\ of\ epoch\ .*\ is\ not\ signed\ by\ .*",  # above
+        r"genesis\ trust\ root\ is\ .*…,\ but\ .*…\ is\ pinned",  # test_verify_attacks.py
+        r"there\ is\ no\ trust\ root",  # of an empty chain
+    }

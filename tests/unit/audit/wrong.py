@@ -1,6 +1,11 @@
 """Wrong histories: an honest one, really signed, and then one step that a lying broker adds and has witnessed."""
 
-from collections.abc import Callable
+import ast
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +28,7 @@ __all__ = [
     "board_requested",
     "closed",
     "granted",
+    "half_used",
     "in_session",
     "judge",
     "later",
@@ -33,6 +39,8 @@ __all__ = [
     "sealed",
     "stopped",
     "stranger",
+    "unprovoked",
+    "used_up",
     "withdrawn",
     "wrong",
 ]
@@ -51,8 +59,12 @@ def wrong(name: str, prepare: Prepare, text: str, lie: Lie) -> Any:
     return pytest.param(prepare, text, lie, id=name)
 
 
-def judge(prepare: Prepare, text: str, lie: Lie) -> None:
-    """The honest history passes. With one step more exactly that step is found, under the rule of its type."""
+@cache
+def judge(prepare: Prepare, text: str, lie: Lie) -> str:
+    """The honest history passes. With one step more exactly that step is found, under the rule of its type.
+
+    Returns what the finding says.
+    """
     world = World()
     case = prepare(world)
     log = Published.each(world)
@@ -70,6 +82,33 @@ def judge(prepare: Prepare, text: str, lie: Lie) -> None:
     assert text in report.findings[0].text
     assert set(report.findings[0].documents) == {item.envelope for item in entries[0].documents}
     assert report.audited == index + 1
+    return report.findings[0].text
+
+
+def unprovoked(rows: Iterable[Any], *modules: str) -> set[str]:
+    """Return the refusals in the source of ``custody.rules`` that no row provokes, as patterns.
+
+    The rows follow the specification, and this is no part of it: it shows only whether a rule was forgotten.
+    """
+    said = [judge(*row.values) for row in rows]
+    found = {pattern for module in modules for pattern in _refusals(module)}
+    return {pattern for pattern in found if not any(re.search(pattern, text) for text in said)}
+
+
+def _refusals(module: str) -> Iterator[str]:
+    source = importlib.import_module(f"custody.rules.{module}").__file__
+    for node in ast.walk(ast.parse(Path(str(source)).read_text(encoding="utf-8"))):
+        message: ast.expr | None = None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "require":
+            message = node.args[1]
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "message":
+            message = node.value
+        if isinstance(message, ast.Constant):
+            yield re.escape(str(message.value))
+        elif isinstance(message, ast.JoinedStr):
+            yield "".join(
+                re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".*" for part in message.values
+            )
 
 
 # ------------------------------------------------------------------------------------------------- honest beginnings
@@ -136,6 +175,22 @@ def stopped(world: World) -> Case:
 
 def closed(world: World) -> Case:
     return world.closed()
+
+
+def half_used(world: World) -> Case:
+    """One session has ended, one is open."""
+    case = opened(world)
+    case.end(case.begin(), (0, 700))
+    case.begin()
+    return case
+
+
+def used_up(world: World) -> Case:
+    """All three sessions have begun."""
+    case = opened(world)
+    for _ in range(3):
+        case.begin()
+    return case
 
 
 def board_requested(world: World) -> Case:
