@@ -1,6 +1,5 @@
 """The audit of a log that a real broker wrote, and of logs that its own keys signed although they lie."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ import pytest
 from custody.adapters.home import Home
 from custody.app.auditing import Audit, audit, open_log
 from custody.audit.report import Report
+from custody.audit.saved import Saved
 from custody.entries.entry import Entry, FileBytes, Party
 from custody.publishing.tree import TreeWriter
 from custody.tlog.checkpoint import Checkpoint
@@ -145,10 +145,12 @@ def test_a_log_that_is_being_written_verifies(site: Site, made: Made) -> None:
 def test_an_earlier_run_is_continued_and_a_rollback_refused(site: Site, made: Made, tmp_path: Path) -> None:
     state = tmp_path / "audit.state"
     assert made.audit(state=state).ok
-    first = json.loads(state.read_bytes())
-    assert int(first["size"]) == len(made.entries)
-    assert made.audit(site.directory / "log", state=state).ok
-    assert int(json.loads(state.read_bytes())["size"]) > int(first["size"])
+    first = Saved.parse(state.read_bytes(), "state").newest
+    assert int(first.size) == len(made.entries)
+    report = made.audit(site.directory / "log", state=state)
+    assert report.ok
+    assert report.begun == len(made.entries)
+    assert Saved.parse(state.read_bytes(), "state").newest.size > first.size
     kept = state.read_bytes()
     report = made.audit(state=state)
     assert [finding.code for finding in report.findings] == ["rollback"]
