@@ -106,7 +106,7 @@ def check_path(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: str
     return found
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)  # a chain has at most 128 KiB
 def _place(_chain: tuple[bytes, ...], _roots: tuple[bytes, ...], _trust_domain: str) -> dict[str, Path]:
     """Return the place for the path that was found last; it is empty at first."""
     return {}
