@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from custody.audit.judge import read_document
+from custody.audit.examine import read_document
 from custody.audit.source import Source
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root

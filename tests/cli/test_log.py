@@ -99,6 +99,19 @@ def test_a_tampered_log_ends_with_eleven_and_names_what_is_wrong(auditor: Audito
     assert {finding["follows"] for finding in report["findings"][1:]} == {index}
 
 
+def test_the_structure_alone_says_that_nothing_was_judged(auditor: Auditor) -> None:
+    done = auditor.custody("log", "verify", "log", "--structure")
+    assert "13 of 13 hashed, none judged but trust roots" in done.out
+    assert json.loads(auditor.custody("log", "verify", "log", "--structure", "--output", "json").out)["audited"] == 1
+
+
+def test_a_second_run_with_a_state_judges_what_is_new_unless_told_otherwise(auditor: Auditor) -> None:
+    run = ("log", "verify", "log", "--state", "second.state", "--output", "json")
+    begun = [json.loads(auditor.custody(*run, *more).out)["begun"] for more in ((), (), ("--anew",))]
+    assert begun == [0, 13, 0]
+    assert "earlier runs judged those before entry 13" in auditor.custody(*run[:-2]).out
+
+
 def test_the_state_of_an_earlier_run_refuses_a_rollback(auditor: Auditor) -> None:
     auditor.custody("log", "verify", "log", "--state", "audit.state")
     newest = auditor.log / "checkpoints/13"
