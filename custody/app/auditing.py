@@ -19,7 +19,7 @@ from custody.entries.receipt_file import MAX_RECEIPT_FILE, encode_receipt, parse
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
 from custody.values import U64
 
-__all__ = ["Audit", "audit", "check_receipt_file", "open_log", "view_log", "write_receipt"]
+__all__ = ["Audit", "audit", "check_receipt_file", "open_log", "pinned_genesis", "view_log", "write_receipt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,11 @@ def audit(source: Source, how: Audit, *, online: bool, progress: Callable[[int, 
         state = Saved(deployment=report.deployment, genesis=pins.genesis, size=U64(report.size), root=report.root.hex())
         small_files.replace(how.state, state.encode(), 0o600)
     return report
+
+
+def pinned_genesis(how: Audit) -> str:
+    """Return the digest of the genesis trust root that an audit goes by; raises as ``audit`` does."""
+    return _pins(how).genesis
 
 
 def view_log(source: Source, home: Home, roots: Sequence[Path], genesis: str | None) -> LogView:

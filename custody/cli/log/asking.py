@@ -19,7 +19,7 @@ from custody.cli.registry import place
 from custody.errors import FormatError, IntegrityError
 from custody.values import Time
 
-__all__ = ["asked_log", "source_options", "warn_of", "window", "window_options"]
+__all__ = ["asked_log", "require_ok", "source_options", "warn_of", "window", "window_options"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -73,7 +73,7 @@ def asked_log(  # noqa: PLR0917 - the options of source_options, in their order
         warn_of(output, known)
         yield known
     if known.report is not None:
-        _require_ok(known.report)
+        require_ok(known.report)
 
 
 def warn_of(output: Output, known: Known) -> None:
@@ -84,7 +84,8 @@ def warn_of(output: Output, known: Known) -> None:
         output.note(f"verified: {known.report.size} entries, nothing found; freshness unverified")
 
 
-def _require_ok(report: Report) -> None:
+def require_ok(report: Report) -> None:
+    """Raise ``IntegrityError`` where an audit has found something."""
     if not report.ok:
         number = f"{report.found} finding{'' if report.found == 1 else 's'}"
         raise IntegrityError(

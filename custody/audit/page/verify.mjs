@@ -1,0 +1,123 @@
+// From bytes to verdicts: what of this page's data verifies, entry by entry. Nothing here draws.
+
+import { able, fromBase64, hex, parseCanonical, utf8 } from "./bytes.mjs";
+import { bad, ok, unchecked, worst } from "./checks.mjs";
+import { actorOf, checkSigner, followRoots, openEnvelope } from "./documents.mjs";
+import { hasher, included, leafHash } from "./merkle.mjs";
+import { checkCheckpoint } from "./note.mjs";
+
+const STEP = 200;
+const SIGNERS = { request: "requester", terms: "issuer", stop: "actor", hello: "actor", content: "sealer", sharing: "signer" };
+const REPEATED = ["version", "content", "sharing", "request", "terms", "beneficiary", "verdict"];
+
+// `data` is the page's JSON. `progress(done, all)` is awaited now and then, so that the page can draw meanwhile.
+export async function verifyPage(data, progress = async () => {}) {
+  const page = { able: await able(), roots: { roots: new Map(), newest: null, checks: [] }, checkpoint: null, entries: [] };
+  if (page.able) {
+    page.roots = await followRoots(data.roots, data.genesis);
+    page.checkpoint = await checkCheckpoint(data.checkpoint, page.roots.newest?.says.witness_policy ?? []);
+  } else {
+    const why = unchecked("this browser cannot verify Ed25519 here: open the page in a current one, from a file or over https");
+    page.roots.checks.push(why);
+    page.checkpoint = { checks: [why], cosigners: [], accepted: false };
+  }
+  const hashes = data.hashes.map((text) => hex(fromBase64(text)));
+  const nodeHash = hasher();
+  for (const [done, item] of data.entries.entries()) {
+    page.entries.push(await checkEntry(item, { data, page, hashes, nodeHash }));
+    if (done % STEP === 0) await progress(done, data.entries.length);
+  }
+  checkQuorums(page);
+  for (const found of page.entries) found.state = worst(found.checks);
+  await progress(data.entries.length, data.entries.length);
+  return page;
+}
+
+export const entryBytes = (item) => (item.text === undefined ? fromBase64(item.bytes) : utf8(item.text));
+
+async function checkEntry(item, around) {
+  const found = { index: item.index, entry: null, leaf: "", inLog: false, documents: [], checks: [], state: "unchecked" };
+  try {
+    found.entry = parseCanonical(item.text ?? "");
+  } catch (error) {
+    found.checks.push(bad(`not an entry: ${error.message}`));
+  }
+  if (!around.page.able) {
+    found.checks.push(unchecked("nothing is verified in this browser"));
+    return found;
+  }
+  found.leaf = await leafHash(entryBytes(item));
+  const { size, root, accepted } = around.page.checkpoint;
+  const path = item.proof.map((place) => around.hashes[place] ?? "");
+  const stands = size !== undefined && (await included(item.index, size, found.leaf, path, root, around.nodeHash));
+  found.inLog = stands && accepted;
+  found.checks.push(
+    !stands
+      ? bad("its proof does not lead to the checkpoint: NOT AN ENTRY OF THIS LOG")
+      : accepted
+        ? ok(`in the log: its proof leads to the checkpoint of size ${size}`)
+        : bad("its proof leads to a checkpoint that is not accepted"),
+  );
+  for (const reference of found.entry?.documents ?? []) await checkDocument(found, reference, around);
+  return found;
+}
+
+async function checkDocument(found, reference, { data, page }) {
+  const text = data.documents[reference.envelope];
+  if (text === undefined) {
+    const root = reference.kind === "root" && page.roots.roots.has(reference.document);
+    found.checks.push(root ? ok("root: verified with the chain of trust roots") : unchecked(`${reference.kind}: the document is not in this page`));
+    return;
+  }
+  try {
+    const document = await openEnvelope(text);
+    if (document.envelope !== reference.envelope || document.digest !== reference.document || document.kind !== reference.kind) {
+      throw new Error("not the document that the entry names");
+    }
+    found.documents.push(document);
+    const claimed = document.kind in SIGNERS ? actorOf(document.says[SIGNERS[document.kind]]) : claimedBy(document);
+    found.checks.push(claimed ? await checkSigner(document, claimed, page.roots.roots.get(found.entry.root)) : unchecked(`${document.kind}: its signature is not checked here`));
+    if (document.kind === found.entry.type) found.checks.push(...repeats(found.entry, document.says, claimed));
+  } catch (error) {
+    found.checks.push(bad(`${reference.kind}: ${error.message}`));
+  }
+}
+
+function claimedBy({ kind, says }) {
+  if (kind === "decision" || kind === "release") return `person:${says.person}`;
+  return kind === "release-key" ? `broker:${says.broker}` : "";
+}
+
+// An entry repeats what its document says, and its actor is who signed it.
+function repeats(entry, says, claimed) {
+  const wrong = REPEATED.filter((name) => name in says && name in entry && says[name] !== entry[name]);
+  if (claimed && entry.actor?.id !== claimed) wrong.push("actor");
+  return wrong.length ? [bad(`the entry differs from its document: ${wrong.join(", ")}`)] : [];
+}
+
+// A grant needs approvals by distinct persons, one quorum of each group of the sharing, all on its terms.
+function checkQuorums(page) {
+  const sharings = new Map();
+  const approvals = new Map();
+  for (const found of page.entries) {
+    for (const document of found.documents) if (document.kind === "sharing") sharings.set(document.digest, document.says);
+    if (found.entry?.type === "decision" && found.entry.verdict === "approve" && found.inLog && worst(found.checks) === "ok") {
+      const key = `${found.entry.request} ${found.entry.terms} ${found.entry.sharing} ${found.entry.root}`;
+      approvals.set(key, [...(approvals.get(key) ?? []), { index: found.index, person: found.documents[0].says.person }]);
+    }
+    if (found.entry?.type === "grant") found.checks.push(quorum(found, sharings, approvals));
+  }
+}
+
+function quorum({ entry, index }, sharings, approvals) {
+  const sharing = sharings.get(entry.sharing);
+  if (!sharing) return unchecked("the sharing that says what a quorum is, is not in this page");
+  const key = `${entry.request} ${entry.terms} ${entry.sharing} ${entry.root}`;
+  const given = new Set((approvals.get(key) ?? []).filter((item) => item.index < index).map((item) => item.person));
+  const persons = entry.persons.filter((person) => given.has(person));
+  const enough = sharing.groups.every(
+    (group) => group.slots.filter((slot) => persons.includes(slot.person)).length >= group.threshold,
+  );
+  if (persons.length < entry.persons.length || !enough) return bad(`no quorum of verified approvals: only ${persons.join(", ") || "nobody"}`);
+  return ok(`a quorum of verified approvals: ${persons.join(", ")}`);
+}
