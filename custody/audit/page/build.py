@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
@@ -26,9 +26,9 @@ _EXPORT: Final = re.compile(r"^export ", re.MULTILINE)
 _ESCAPES: Final = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
 
 
-def program() -> str:
-    """Return the one program that the modules make."""
-    parts = [_EXPORT.sub("", _IMPORT.sub("", _file(f"{name}.mjs"))).strip() for name in MODULES]
+def program(modules: Sequence[str] = MODULES) -> str:
+    """Return the one program that modules make."""
+    parts = [_EXPORT.sub("", _IMPORT.sub("", _file(f"{name}.mjs"))).strip() for name in modules]
     return '"use strict";\n{\n' + "\n\n".join(parts) + "\n}\n"
 
 

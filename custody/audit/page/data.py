@@ -34,7 +34,9 @@ __all__ = ["MOST", "page_data"]
 MOST: Final = 10_000
 """Entries in a page: what a browser verifies while one waits."""
 
-_KINDS: Final = frozenset({"request", "terms", "decision", "release", "stop", "hello", "content", "sharing", "release-key"})
+_KINDS: Final = frozenset(
+    ["content", "decision", "hello", "release", "release-key", "request", "sharing", "stop", "terms"]
+)
 _MOST_DOCUMENT: Final = 1 << 16  # bytes
 _MOST_DOCUMENTS: Final = 1 << 25  # bytes of all
 _UNREADABLE: Final = (FormatError, IntegrityError, NotFoundError)

@@ -65,10 +65,10 @@ function banner(data, page, story) {
   put(clear("verdicts"),
     item(checkpoint.accepted ? "ok" : page.able ? "bad" : "unchecked", "Checkpoint", checkpoint.size === undefined ? "not readable" : `size ${checkpoint.size.toLocaleString("en")}, cosigned by ${count(cosigned.length, "witness", "witnesses")}`),
     item(page.roots.checks.some((check) => check.state === "bad") ? "bad" : page.able ? "ok" : "unchecked", "Trust roots", `${page.roots.roots.size} of ${data.roots.length}, from the pinned genesis on`),
-    item(counts.bad ? "bad" : page.able ? "ok" : "unchecked", "Entries", `${(counts.ok + counts.unchecked).toLocaleString("en")} of ${page.entries.length.toLocaleString("en")} proved to be in the log` + (counts.bad ? `, ${counts.bad} NOT VALID` : "")),
+    item(counts.bad ? "bad" : page.able ? "ok" : "unchecked", "Entries", `${(counts.ok + counts.unchecked).toLocaleString("en")} of ${page.entries.length.toLocaleString("en")} proved to be in the log, ${counts.ok.toLocaleString("en")} with every document and signature` + (counts.bad ? `, ${counts.bad} NOT VALID` : "")),
     item(data.audit.ok ? "ok" : "bad", "Audit, when made", data.audit.ok ? "every rule kept, nothing found" : count(data.audit.found, "finding")),
     data.left_out ? item("unchecked", "Not in this page", `${data.left_out.toLocaleString("en")} entries of the log`) : null,
-    story.left ? item("bad", "Left out of all figures", `${story.left} entries that are not proved`) : null);
+    story.left ? item("bad", "Left out of all figures", `${count(story.left, "entry", "entries")} not proved`) : null);
 }
 
 const item = (state, label, text) => el("li", { class: state }, mark(state, ""), el("strong", {}, label), el("span", {}, text));
@@ -82,7 +82,7 @@ function figures(story, period, leases) {
   const begin = Math.max(story.begin, story.end - period);
   const requests = [...story.requests.values()].filter((request) => request.last >= begin || request.closed === null);
   const sessions = requests.flatMap((request) => [...request.sessions.values()]);
-  const tile = (value, label) => el("div", { class: "tile" }, el("b", {}, value), el("span", {}, label));
+  const tile = (value, label) => el("div", { class: "tile" }, el("b", {}, value.toLocaleString("en")), el("span", {}, label));
   put(clear("tiles"),
     tile(story.versions.size, "versions in custody"), tile(requests.length, "requests"),
     tile(requests.filter((request) => request.granted !== null).length, "leases granted"),
@@ -125,7 +125,7 @@ function custodians(story, begin) {
       { name: "Denied", value: (row) => given(row, "deny") + given(row, "veto"), numeric: true },
       { name: "Median time", value: (row) => after(row) ?? Infinity, show: (row) => shown(after(row)), numeric: true },
       { name: "Fastest", value: fastest, show: (row) => shown(fastest(row)), numeric: true },
-      { name: "Last", value: (row) => row.all.at(-1).time, show: (row) => moment(row.all.at(-1).time) },
+      { name: "Last", value: (row) => row.all.at(-1).time, show: (row) => moment(row.all.at(-1).time), time: true },
     ],
   });
 }
@@ -197,7 +197,7 @@ function entriesTable(data, page) {
     columns: [
       { name: "Entry", value: (found) => found.index, numeric: true },
       { name: "Checked here", value: (found) => ["bad", "unchecked", "ok"].indexOf(found.state), show: (found) => mark(found.state, LABELS[found.state]), text: (found) => LABELS[found.state] },
-      { name: "Time", value: (found) => found.entry?.time ?? "", show: (found) => say(found, (entry) => moment(seconds(entry.time))) },
+      { name: "Time", value: (found) => found.entry?.time ?? "", show: (found) => say(found, (entry) => moment(seconds(entry.time))), time: true },
       { name: "Type", value: (found) => say(found, (entry) => entry.type) },
       { name: "Who", value: (found) => say(found, who) },
       { name: "What", value: (found) => say(found, what) },

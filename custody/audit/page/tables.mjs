@@ -5,7 +5,7 @@ import { count, visible } from "./words.mjs";
 
 const ROWS = 25;
 
-// `columns`: {name, value(row), show(row), numeric}. `details(row)` makes what an opened row shows, when it is opened.
+// `columns`: {name, value(row), show(row), text(row), numeric, time}. `details(row)` makes what an opened row shows, when it is opened.
 export function table(place, { caption, columns, rows, details, what, many = `${what}s`, sorted = 0, descending = false }) {
   const state = { rows, filter: "", sorted, descending, first: 0, open: new Set() };
   const texts = new Map();
@@ -61,7 +61,7 @@ export function table(place, { caption, columns, rows, details, what, many = `${
     const cells = columns.map((column, place) => {
       const shown = column.show ? column.show(row) : column.value(row);
       const opener = place === 0 && details ? el("button", { type: "button", class: "open", "aria-expanded": String(open), onclick: toggle }, shown) : shown;
-      return el("td", { class: column.numeric ? "number" : null, "data-label": column.name }, opener);
+      return el("td", { class: column.numeric ? "number" : column.time ? "time" : null, "data-label": column.name }, opener);
     });
     const lines = [el("tr", { "data-row": state.rows.indexOf(row), class: open ? "opened" : null }, cells)];
     if (open) lines.push(el("tr", { class: "details" }, el("td", { colspan: columns.length }, details(row))));

@@ -58,6 +58,9 @@ async function checkEntry(item, around) {
         ? ok(`in the log: its proof leads to the checkpoint of size ${size}`)
         : bad("its proof leads to a checkpoint that is not accepted"),
   );
+  if (found.entry && found.entry.type !== "grant" && !found.entry.documents) {
+    found.checks.push(unchecked("what it says is the word of the broker, which the audit has judged by the rules"));
+  }
   for (const reference of found.entry?.documents ?? []) await checkDocument(found, reference, around);
   return found;
 }
