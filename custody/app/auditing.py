@@ -9,17 +9,27 @@ from pathlib import Path
 from custody.adapters import small_files
 from custody.adapters.home import Home
 from custody.adapters.store_local import LocalStore
-from custody.app.roots import load_roots
+from custody.app.roots import load_roots, read_envelope
 from custody.audit.report import Report
 from custody.audit.saved import MAX_SAVED, Saved
 from custody.audit.source import MAX_OBJECT, Source
 from custody.audit.verify import Pins, verify_log
 from custody.audit.view import Judged, LogView, check_receipt
+from custody.entries.entry import Entry
 from custody.entries.receipt_file import MAX_RECEIPT_FILE, encode_receipt, parse_receipt
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
 from custody.values import U64
 
-__all__ = ["Audit", "audit", "check_receipt_file", "open_log", "pinned_genesis", "view_log", "write_receipt"]
+__all__ = [
+    "Audit",
+    "audit",
+    "check_receipt_file",
+    "open_log",
+    "pinned_genesis",
+    "require_document",
+    "view_log",
+    "write_receipt",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,20 @@ def check_receipt_file(path: Path, home: Home, roots: Sequence[Path], genesis: s
         raise FormatError(f"{path}: {error.message}", hint=error.hint) from None
     except IntegrityError as error:
         raise IntegrityError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def require_document(entry: Entry, path: Path) -> None:
+    """Raise ``IntegrityError`` unless an entry names the signed document in a file, with exactly these signatures.
+
+    A session's outcome names no document, but the session: the digest of its open document, whoever signed it.
+    """
+    envelope = read_envelope(path)
+    named = {reference.envelope for reference in entry.documents}
+    if envelope.envelope_digest not in named and (named or entry.session != envelope.digest):
+        raise IntegrityError(
+            f"{path}: the receipt is of another entry, which does not name this document",
+            hint="a valid receipt of something else proves nothing here: keep both, and ask whoever gave them to you",
+        )
 
 
 def _pins(how: Audit) -> Pins:

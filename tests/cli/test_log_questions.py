@@ -79,3 +79,35 @@ def test_what_was_added_is_told_in_words(custody: Custody) -> None:
 )
 def test_mistakes_are_said_in_one_line(custody: Custody, words: list[str], code: int, text: str) -> None:
     assert text in custody("log", *words, "--log", "log", code=code).message
+
+
+def test_a_report_is_one_page_that_is_not_written_over(custody: Custody, place: Path) -> None:
+    data = json.loads(custody("log", "report", "log", "--html", "page.html", "--last", "20", "--output", "json").out)
+    page = place / "page.html"
+    assert data == {"bytes": page.stat().st_size, "findings": 0, "page": "page.html", "size": 46, "verified": True}
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert page.read_text().startswith("<!doctype html>")
+    assert "exists" in custody("log", "report", "log", "--html", "page.html", code=14).message
+    custody("log", "report", "log", "--html", "page.html", "--force")
+    assert page.stat().st_size > data["bytes"]
+
+
+def test_a_report_of_a_log_with_findings_is_written_and_ends_with_eleven(tmp_path: Path) -> None:
+    log = published()
+    entry = next(entry for entry in log.world.log.entries if entry.type == "decision")
+    written(log, tmp_path)
+    (tmp_path / "log/documents" / entry.documents[0].envelope).unlink()
+    Custody(tmp_path, tmp_path / "home")("log", "report", "log", "--html", "page.html", code=11)
+    assert "document-missing" in (tmp_path / "page.html").read_text()
+
+
+def test_a_watch_tells_a_command_what_came_since_it_was_last_told(custody: Custody, place: Path) -> None:
+    words = ["log", "watch", "log", "--once", "--state", "watch.state", "--run", f"tee -a {place}/told"]
+    assert custody(*words).out == ""
+    memory = place / "watch.state.watch"
+    memory.write_text(memory.read_text().replace('"size":"46"', '"size":"20"'))
+    done = custody(*words, "--haste", "4s", "--output", "json")
+    told = [json.loads(line) for line in (place / "told").read_text().splitlines()]
+    assert [json.loads(line) for line in done.out.splitlines()] == told
+    assert [(alert["entry"], alert["code"]) for alert in told] == [(21, "haste"), (33, "haste"), (34, "haste")]
+    assert custody(*words).out == ""

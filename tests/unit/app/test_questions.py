@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from custody.adapters.home import Home
 from custody.app.auditing import Audit
-from custody.app.home import Home
 from custody.app.questions import Known, added, decided, know, of_identity, of_version
 from custody.audit.questions import Window
 from custody.errors import IntegrityError, NotFoundError

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from custody.adapters.home import Home
 from custody.app.auditing import Audit
-from custody.app.home import Home
 from custody.app.telling import Teller
 from custody.app.watching import Watch
 from custody.audit.patterns.thresholds import Thresholds
