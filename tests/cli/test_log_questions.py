@@ -61,6 +61,15 @@ def test_an_answer_from_a_log_with_findings_ends_with_eleven(place: Path, tmp_pa
     assert "what is shown may be wrong" in done.message
 
 
+def test_entries_of_a_time_are_shown_and_that_they_were_not_audited(custody: Custody, place: Path) -> None:
+    (place / "root.json").write_bytes(published().world.genesis.encode())
+    words = ["log", "show", "--log", "log", "--root", "root.json", "--since", "2026-11-22T11:33:00Z", "--last", "2"]
+    done = custody(*words, "--until", "2026-11-23")
+    assert [line.split()[0] for line in done.out.splitlines()[1:]] == ["44", "45"]
+    assert "not audited, freshness unverified" in done.err
+    assert "not with INDEX" in custody(*words, "3", code=2).message
+
+
 def test_what_was_added_is_told_in_words(custody: Custody) -> None:
     done = custody("log", "diff", "log/checkpoints/10", "20", "--log", "log")
     assert f"sessions begun: of demo/tiny@1 by {SERVE}" in done.out
