@@ -15,6 +15,7 @@ from custody.audit.questions import Said, Window, asked_data, concerning, decisi
 from custody.audit.reading import Entries
 from custody.audit.report import Report
 from custody.audit.source import Source
+from custody.audit.summary import who
 from custody.audit.timeline import Asked, Timeline
 from custody.documents.dsse import Document
 from custody.documents.request import Request
@@ -103,7 +104,9 @@ def of_version(known: Known, version: str, window: Window) -> list[dict[str, Any
 
 def of_identity(known: Known, identity: str, window: Window) -> list[dict[str, Any]]:
     """Return every request that an identity filed, or that was for it."""
-    return _told(known, concerning(known.timeline(), identity, window))
+    return _told(
+        known, concerning(known.timeline(lambda entry: identity in {entry.beneficiary, who(entry)}), identity, window)
+    )
 
 
 def decided(known: Known, person: str, window: Window) -> list[dict[str, Any]]:

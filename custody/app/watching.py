@@ -44,7 +44,7 @@ __all__ = ["Watch"]
 _MOST: Final = 200
 """Alerts told in one round; beyond that one more says how many there are."""
 
-_MAX_FILE: Final = 1 << 26
+_MAX_FILE: Final = 1 << 17
 
 
 class _Watched(Record, frozen=True, kw_only=True):
@@ -155,17 +155,16 @@ class Watch:
         self._told, self._findings = int(watched.size), list(watched.findings)
 
     def _begin(self) -> None:
-        """Let the audit go on from where everything was told."""
-        try:
-            small_files.replace(self._next, small_files.read(self._state, _MAX_FILE), 0o600)
-        except NotFoundError:
+        """Let the audit go on from where everything was told. It replaces its memory whole: one name stays the old."""
+        with small_files.explained(self._state):
             self._next.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                self._next.hardlink_to(self._state)
 
     def _end(self, deployment: str) -> None:
-        """Remember that everything was told."""
-        with suppress(NotFoundError):  # an audit that found the tree unsound remembers nothing
-            small_files.replace(self._state, small_files.read(self._next, _MAX_FILE), 0o600)
-        self._next.unlink(missing_ok=True)
+        """Remember that everything was told; an audit that found the tree unsound remembers nothing new."""
+        with small_files.explained(self._state), suppress(FileNotFoundError):
+            self._next.replace(self._state)
         if self._told is not None:
             watched = _Watched(deployment=deployment, size=U64(self._told), findings=tuple(self._findings))
             small_files.replace(self._memory, encode(watched) + b"\n", 0o600)

@@ -121,6 +121,16 @@ def test_a_forged_signature_of_the_log_is_refused(verify: Verify, honest: dict[s
     assert "bad not signed by the key of the log" in [f"{c['state']} {c['text']}" for c in found["checkpoint"]]
 
 
+def test_one_bad_signature_of_a_known_key_is_enough_to_refuse(verify: Verify, honest: dict[str, Any]) -> None:
+    forged = _forge_cosignature(honest["checkpoint"], "witness.example.org/0").rstrip("\n").split("\n")
+    bad_line = next(line for line in forged if line.startswith("— witness.example.org/0 "))
+    honest["checkpoint"] += f"{bad_line}\n"
+    assert {item["name"]: item["state"] for item in verify(honest)["cosigners"]}["w0"] == "bad"
+    stranger = "— stranger.example.org " + base64.b64encode(b"\x01" * 76).decode()
+    honest["checkpoint"] = honest["checkpoint"].replace(bad_line, stranger)
+    assert {check["state"] for check in verify(honest)["checkpoint"]} == {"ok"}, "a stranger's line means nothing"
+
+
 def test_one_witness_of_three_is_no_quorum(verify: Verify) -> None:
     log = Published(World(b"alone"))
     log.witnesses = log.world.witnesses[:1]
