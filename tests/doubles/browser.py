@@ -22,6 +22,8 @@ _TIMEOUT = 60.0
 _ARGUMENTS = (
     *("--headless=new", "--remote-debugging-pipe", "--no-first-run", "--no-default-browser-check", "--disable-gpu"),
     *("--disable-extensions", "--disable-background-networking", "--disable-sync", "--hide-scrollbars"),
+    # Its sandbox starts neither as root nor in most containers; it opens nothing here but our own page.
+    "--no-sandbox",
     *("--disable-dev-shm-usage", "--disable-component-update", "--password-store=basic"),
 )
 
@@ -50,16 +52,15 @@ class Browser:
             os.dup2(reader, 3)
             os.dup2(writer, 4)
 
-        # As root, which tests may be, its sandbox does not start.
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         self._process = subprocess.Popen(
-            [CHROMIUM, *_ARGUMENTS, *sandbox, f"--user-data-dir={self._profile}", "about:blank"],
+            [CHROMIUM, *_ARGUMENTS, f"--user-data-dir={self._profile}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             close_fds=False,
             preexec_fn=wire,  # noqa: PLW1509 - one thread, four system calls
             start_new_session=True,
+            env={**os.environ, "HOME": self._profile},
         )
         os.close(to_read)
         os.close(to_write)

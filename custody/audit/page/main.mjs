@@ -14,7 +14,7 @@ async function main() {
   const data = JSON.parse(document.getElementById("data").textContent);
   document.title = `Access log of ${data.deployment}`;
   put("deployment", data.deployment);
-  put("made", `Made ${moment(seconds(data.made))} UTC from a log of ${count(data.audit.size, "entry", "entries")}`);
+  put("made", `Made ${moment(seconds(data.made))} UTC from a log of ${count(data.audit.size, "entry", "entries")}. Genesis trust root ${data.genesis.slice(0, 16).match(/.{1,4}/g)?.join(" ")}\u2026`);
   const page = await verifyPage(data, async (done, all) => {
     put(clear("headline"), `Verifying: ${done.toLocaleString("en")} of ${all.toLocaleString("en")} entries`);
     document.getElementById("progress").value = all ? done / all : 1;
