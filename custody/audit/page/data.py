@@ -13,6 +13,7 @@ with their decisions. A large document, and one whose signature a page would not
 
 import base64
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -141,11 +142,14 @@ def _proof(reader: TileReader | None, index: int) -> Iterable[bytes]:
 
 
 def _parsed(source: Source, size: int) -> Iterator[tuple[int, Entry]]:
-    for index, data in _raw(source, size, range(size)):
-        try:
-            yield index, Entry.parse(data)
-        except FormatError:
-            continue
+    """Yield the entries from the first on, as far as bundles can be read: a forged size may have no end."""
+    for first in range(0, size, TILE_WIDTH):
+        found = list(_raw(source, size, range(first, min(first + TILE_WIDTH, size))))
+        for index, data in found:
+            with suppress(FormatError):
+                yield index, Entry.parse(data)
+        if not found:
+            return
 
 
 def _raw(source: Source, size: int, chosen: Iterable[int]) -> Iterator[tuple[int, bytes]]:

@@ -68,7 +68,7 @@ function banner(data, page, story) {
     item(counts.bad ? "bad" : page.able ? "ok" : "unchecked", "Entries", `${(counts.ok + counts.unchecked).toLocaleString("en")} of ${page.entries.length.toLocaleString("en")} proved to be in the log, ${counts.ok.toLocaleString("en")} with every document and signature` + (counts.bad ? `, ${counts.bad} NOT VALID` : "")),
     item(data.audit.ok ? "ok" : "bad", "Audit, when made", data.audit.ok ? "every rule kept, nothing found" : count(data.audit.found, "finding")),
     data.left_out ? item("unchecked", "Not in this page", `${data.left_out.toLocaleString("en")} entries of the log`) : null,
-    story.left ? item("bad", "Left out of all figures", `${count(story.left, "entry", "entries")} not proved`) : null);
+    story.left ? item("bad", "Left out of all figures", `${count(story.left, "entry", "entries")} not valid`) : null);
 }
 
 const item = (state, label, text) => el("li", { class: state }, mark(state, ""), el("strong", {}, label), el("span", {}, text));

@@ -1,12 +1,12 @@
 // Verified entries put together: requests with their decisions and sessions, and what each custodian did.
-// An entry that is not in the log is left out of every figure.
+// An entry that is not proved to be in the log, or not valid, is left out of every figure.
 
 import { name, seconds, servedBy, who } from "./words.mjs";
 
 export function tell(entries) {
   const story = { requests: new Map(), versions: new Set(), custodians: new Map(), begin: Infinity, end: 0, left: 0 };
   for (const found of entries) {
-    if (!found.entry || !found.inLog) {
+    if (!found.entry || !found.inLog || found.state === "bad") {
       story.left += 1;
       continue;
     }
@@ -23,11 +23,11 @@ function take(story, found, time) {
   if (entry.type === "manifest") story.versions.add(entry.version);
   if (entry.type === "request" && !story.requests.has(entry.request)) story.requests.set(entry.request, asked(found, time));
   const request = story.requests.get(entry.request);
-  if (entry.type === "decision") decide(story, request, entry, time, index);
+  if (entry.type === "decision" && entry.actor) decide(story, request, entry, time, index);
   if (!request) return;
   request.entries.push(found);
   request.last = Math.max(request.last, time);
-  (STEPS[entry.type] ?? (() => {}))(request, entry, time, index);
+  if (Object.hasOwn(STEPS, entry.type)) STEPS[entry.type](request, entry, time, index);
 }
 
 function asked(found, time) {

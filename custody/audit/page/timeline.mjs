@@ -85,7 +85,7 @@ function bar(request, x, y, end, open) {
 }
 
 function axis(begin, end, x, height, width) {
-  const step = TICKS.find((seconds) => (end - begin) / seconds <= width / 110) ?? TICKS.at(-1);
+  const step = TICKS.find((seconds) => (end - begin) / seconds <= width / 110) ?? Math.ceil((end - begin) / 8 / TICKS.at(-1)) * TICKS.at(-1);
   const ticks = [];
   for (let time = Math.ceil(begin / step) * step; time <= end; time += step) {
     const label = step < 86400 ? moment(time).slice(5, 16) : moment(time).slice(0, 10);

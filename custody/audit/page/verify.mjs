@@ -8,6 +8,8 @@ import { checkCheckpoint } from "./note.mjs";
 
 const STEP = 200;
 const SIGNERS = { request: "requester", terms: "issuer", stop: "actor", hello: "actor", content: "sealer", sharing: "signer" };
+const SIGNED = new Set(["root", "manifest", "request", "release-key", "decision", "release", "session-intent", "stop", "hello"]);
+const ALONE = new Set(["opening-intent", "opening-outcome", "session-outcome", "close", "system"]);
 const REPEATED = ["version", "content", "sharing", "request", "terms", "beneficiary", "verdict"];
 
 // `data` is the page's JSON. `progress(done, all)` is awaited now and then, so that the page can draw meanwhile.
@@ -33,12 +35,26 @@ export async function verifyPage(data, progress = async () => {}) {
   return page;
 }
 
+// An entry of a shape that can be shown. Whether it has what its type needs is for the audit to say.
+function shaped(entry) {
+  const text = (value) => typeof value === "string";
+  const list = (value, each) => value === undefined || (Array.isArray(value) && value.every(each));
+  const record = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+  const good =
+    record(entry) && entry.schema === "custody/entry/v1" && [entry.type, entry.broker, entry.root].every(text) && Number.isFinite(Date.parse(entry.time)) &&
+    (entry.actor === undefined || (record(entry.actor) && text(entry.actor.id))) && list(entry.persons, text) && list(entry.served, record) &&
+    list(entry.documents, (item) => record(item) && [item.kind, item.document, item.envelope].every(text)) &&
+    ["version", "beneficiary", "request", "terms", "session", "reason", "verdict"].every((name) => entry[name] === undefined || text(entry[name]));
+  if (!good) throw new Error("not of the shape of one");
+  return entry;
+}
+
 export const entryBytes = (item) => (item.text === undefined ? fromBase64(item.bytes) : utf8(item.text));
 
 async function checkEntry(item, around) {
   const found = { index: item.index, entry: null, leaf: "", inLog: false, documents: [], checks: [], state: "unchecked" };
   try {
-    found.entry = parseCanonical(item.text ?? "");
+    found.entry = shaped(parseCanonical(item.text ?? ""));
   } catch (error) {
     found.checks.push(bad(`not an entry: ${error.message}`));
   }
@@ -58,15 +74,21 @@ async function checkEntry(item, around) {
         ? ok(`in the log: its proof leads to the checkpoint of size ${size}`)
         : bad("its proof leads to a checkpoint that is not accepted"),
   );
-  if (found.entry && found.entry.type !== "grant" && !found.entry.documents) {
-    found.checks.push(unchecked("what it says is the word of the broker, which the audit has judged by the rules"));
-  }
+  if (found.entry && !found.entry.documents) found.checks.push(...withoutDocuments(found.entry.type));
   for (const reference of found.entry?.documents ?? []) await checkDocument(found, reference, around);
   return found;
 }
 
+// A grant rests on decisions (see below); what a broker says by itself is its word; all else must name documents.
+function withoutDocuments(type) {
+  if (type === "grant") return [];
+  if (SIGNED.has(type)) return [bad(`a ${type} that names no document: nobody has signed it`)];
+  const word = ALONE.has(type) ? "what it says is the word of the broker, which the audit has judged by the rules" : "of a type that this page does not know";
+  return [unchecked(word)];
+}
+
 async function checkDocument(found, reference, { data, page }) {
-  const text = data.documents[reference.envelope];
+  const text = Object.hasOwn(data.documents, reference.envelope) ? data.documents[reference.envelope] : undefined;
   if (text === undefined) {
     const root = reference.kind === "root" && page.roots.roots.has(reference.document);
     found.checks.push(root ? ok("root: verified with the chain of trust roots") : unchecked(`${reference.kind}: the document is not in this page`));
@@ -78,7 +100,7 @@ async function checkDocument(found, reference, { data, page }) {
       throw new Error("not the document that the entry names");
     }
     found.documents.push(document);
-    const claimed = document.kind in SIGNERS ? actorOf(document.says[SIGNERS[document.kind]]) : claimedBy(document);
+    const claimed = Object.hasOwn(SIGNERS, document.kind) ? actorOf(document.says[SIGNERS[document.kind]]) : claimedBy(document);
     found.checks.push(claimed ? await checkSigner(document, claimed, page.roots.roots.get(found.entry.root)) : unchecked(`${document.kind}: its signature is not checked here`));
     if (document.kind === found.entry.type) found.checks.push(...repeats(found.entry, document.says, claimed));
   } catch (error) {
@@ -104,7 +126,7 @@ function checkQuorums(page) {
   const approvals = new Map();
   for (const found of page.entries) {
     for (const document of found.documents) if (document.kind === "sharing") sharings.set(document.digest, document.says);
-    if (found.entry?.type === "decision" && found.entry.verdict === "approve" && found.inLog && worst(found.checks) === "ok") {
+    if (found.entry?.type === "decision" && found.documents.length && found.entry.verdict === "approve" && found.inLog && worst(found.checks) === "ok") {
       const key = `${found.entry.request} ${found.entry.terms} ${found.entry.sharing} ${found.entry.root}`;
       approvals.set(key, [...(approvals.get(key) ?? []), { index: found.index, person: found.documents[0].says.person }]);
     }
@@ -114,6 +136,7 @@ function checkQuorums(page) {
 
 function quorum({ entry, index }, sharings, approvals) {
   const sharing = sharings.get(entry.sharing);
+  if (!entry.persons) return bad("a grant that names nobody");
   if (!sharing) return unchecked("the sharing that says what a quorum is, is not in this page");
   const key = `${entry.request} ${entry.terms} ${entry.sharing} ${entry.root}`;
   const given = new Set((approvals.get(key) ?? []).filter((item) => item.index < index).map((item) => item.person));

@@ -51,7 +51,7 @@ const WORDS = {
 
 export function what(entry) {
   try {
-    return (WORDS[entry.type] ?? (() => String(entry.type)))(entry);
+    return Object.hasOwn(WORDS, entry.type) ? WORDS[entry.type](entry) : entry.type;
   } catch {
     return `${entry.type}, which says less than it must`;
   }

@@ -11,7 +11,8 @@ from custody.audit.page.build import page
 from custody.audit.page.data import page_data
 from tests.doubles.browser import CHROMIUM, Browser
 from tests.doubles.world import World
-from tests.unit.audit.busy import BATCH, published
+from tests.unit.audit.busy import BATCH, busy, published
+from tests.unit.audit.page.odd import odd_entries
 from tests.unit.audit.published import Published, forced
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
@@ -78,7 +79,7 @@ def test_a_page_with_one_flipped_byte_is_red(browser: Browser, tmp_path: Path) -
     assert "45 of 46 proved to be in the log" in text(browser, "banner")
     assert "1 NOT VALID" in text(browser, "banner")
     assert "NOT AN ENTRY OF THIS LOG" in text(browser, "findings")
-    assert "1 entry not proved" in text(browser, "banner")
+    assert "1 entry not valid" in text(browser, "banner")
     assert "5.9 KiB of 9.8 KiB" not in text(browser, "leases"), "a figure that is not proved is not counted"
 
 
@@ -111,6 +112,16 @@ def test_markup_in_any_field_stays_text(browser: Browser, tmp_path: Path) -> Non
     assert browser.console == []
     refused = browser.run("try { document.body.innerHTML = '<b>x</b>'; 'taken' } catch { 'refused' }")
     assert refused == "refused"
+
+
+def test_odd_entries_are_shown_as_such_among_the_others(browser: Browser, tmp_path: Path) -> None:
+    log = Published.each(busy(b"odd"))
+    log.append(odd_entries())
+    assert browser.open(made(tmp_path, data_of(log))) == "bad"
+    browser.run("document.querySelectorAll('#entries .open').forEach((button) => button.click())")
+    assert "NOT AN ENTRY" in text(browser, "entries")
+    assert BATCH in text(browser, "leases")
+    assert browser.console == []
 
 
 def test_a_keyboard_is_enough(browser: Browser, honest: Path) -> None:

@@ -14,6 +14,7 @@ from custody.rules.quorum import approvers
 from tests.doubles.page_engine import ENGINES, NO_ENGINE, Verify, engine
 from tests.doubles.world import World
 from tests.unit.audit.busy import published
+from tests.unit.audit.page.odd import odd_entries
 from tests.unit.audit.published import Published, forced
 
 pytestmark = pytest.mark.skipif(not ENGINES, reason=NO_ENGINE)
@@ -258,6 +259,28 @@ def test_what_is_no_canonical_json_is_no_entry(verify: Verify) -> None:
     assert bad(found) == [1, 2, 3]
     assert all("ok in the log" in texts(found, index) for index in (1, 2, 3))
     assert "not canonical JSON" in texts(found, 1)
+
+
+def test_no_entry_however_odd_keeps_the_others_from_being_judged(verify: Verify) -> None:
+    log = Published.each(World(b"odd"))
+    odd = odd_entries()
+    log.append(odd)
+    found = verify(data_of(log))
+    assert found["entries"][0]["state"] == "ok"
+    assert all(entry["inLog"] for entry in found["entries"])
+    good = [index for index in range(1, len(odd) + 1) if index not in bad(found)]
+    assert [texts(found, index).split("; ")[1] for index in good] == [
+        "unchecked of a type that this page does not know",  # constructor, a name that every object of JavaScript has
+        "unchecked of a type that this page does not know",  # __proto__
+    ]
+
+
+def test_a_forged_size_makes_a_page_in_no_time(verify: Verify) -> None:
+    log = Published.each(World(b"huge"))
+    log.files["checkpoint"] = log.note(1 << 50, root=b"\x01" * 32)
+    data = data_of(log)
+    assert data["left_out"] == (1 << 50) - len(data["entries"])
+    assert verify(data)["entries"] == []
 
 
 def test_a_log_without_entries_has_nothing_that_verifies(verify: Verify) -> None:
