@@ -116,6 +116,8 @@ def test_the_state_of_an_earlier_run_refuses_a_rollback(auditor: Auditor) -> Non
 def test_the_broker_shows_its_log(auditor: Auditor) -> None:
     assert "OK: nothing found" in auditor.custody("log", "verify", "--broker").out
     assert "broker-start" in auditor.custody("log", "show").out
+    assert JOB in auditor.custody("log", "who", "--version", "demo/model@1").out
+    assert "page.html" in auditor.custody("log", "report", "--broker", "--html", "page.html").out
 
 
 def test_what_is_pinned_counts(auditor: Auditor) -> None:
