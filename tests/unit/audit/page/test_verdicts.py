@@ -189,15 +189,44 @@ def test_an_entry_that_says_other_than_its_decision_is_marked(verify: Verify) ->
     assert "bad the entry differs from its document: verdict" in texts(found, len(world.log.entries) - 1)
 
 
-def test_a_grant_without_a_quorum_is_marked(verify: Verify) -> None:
+@pytest.mark.parametrize(
+    ("approved", "named", "later"),
+    [
+        (("alice",), ("alice", "bob"), ()),
+        (("alice",), ("alice",), ()),
+        (("alice", "bob"), ("alice", "bob", "carol"), ()),
+        (("alice",), ("alice", "bob"), ("bob",)),
+    ],
+    ids=["somebody named did not approve", "too few", "one too many is named", "approved after the grant"],
+)
+def test_a_grant_without_a_quorum_is_marked(
+    verify: Verify, approved: tuple[str, ...], named: tuple[str, ...], later: tuple[str, ...]
+) -> None:
     world = World(b"grant")
     world.seal()
     case = world.file()
-    case.decide("alice")
-    assert approvers(world.state, case.found, case.lease, world.now) == ("alice",)
-    forced(world, lambda: case.grant(persons=("alice", "bob")))
+    for person in approved:
+        case.decide(person)
+    assert approvers(world.state, case.found, case.lease, world.now) == approved
+    forced(world, lambda: case.grant(persons=named))
+    index = len(world.log.entries) - 1
+    for person in later:
+        forced(world, lambda: case.log_decision(case.decision(person), person))  # noqa: B023 - called at once
     found = verify(data_of(Published.each(world)))
-    assert "bad no quorum of verified approvals: only alice" in texts(found, len(world.log.entries) - 1)
+    assert bad(found) == [index]
+    assert "bad no quorum of verified approvals: only alice" in texts(found, index)
+
+
+def test_another_signature_than_the_one_that_was_logged_is_marked(verify: Verify) -> None:
+    world = World(b"again")
+    world.seal()
+    case = world.file()
+    case.decide("alice")
+    data = data_of(Published.each(world))
+    logged = world.log.entries[-1].documents[0].envelope
+    document = world.log.envelopes[logged].document(Decision)
+    data["documents"][logged] = world.sign(document, "alice/token").encode().decode()
+    assert bad(verify(data)) == [len(world.log.entries) - 1], "hers as well, and not what the log holds"
 
 
 def test_other_bytes_under_the_digest_of_a_document_are_marked(verify: Verify, honest: dict[str, Any]) -> None:
