@@ -102,7 +102,7 @@ async function checkDocument(found, reference, { data, page }) {
     found.documents.push(document);
     const claimed = Object.hasOwn(SIGNERS, document.kind) ? actorOf(document.says[SIGNERS[document.kind]]) : claimedBy(document);
     found.checks.push(claimed ? await checkSigner(document, claimed, page.roots.roots.get(found.entry.root)) : unchecked(`${document.kind}: its signature is not checked here`));
-    if (document.kind === found.entry.type) found.checks.push(...repeats(found.entry, document.says, claimed));
+    if (document.kind === (found.entry.type === "manifest" ? "content" : found.entry.type)) found.checks.push(...repeats(found.entry, document.says, claimed));
   } catch (error) {
     found.checks.push(bad(`${reference.kind}: ${error.message}`));
   }

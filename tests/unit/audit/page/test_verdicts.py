@@ -189,6 +189,17 @@ def test_an_entry_that_says_other_than_its_decision_is_marked(verify: Verify) ->
     assert "bad the entry differs from its document: verdict" in texts(found, len(world.log.entries) - 1)
 
 
+def test_an_entry_that_names_another_actor_than_its_document_is_marked(verify: Verify) -> None:
+    world = World(b"actor")
+    forced(world, lambda: world.log_hello(world.hello("alice"), "bob"))
+    content = world.content()
+    sealed = [world.sign(content, "sam"), world.sign(world.sharing(content), "sam")]
+    forced(world, lambda: world.log_manifest(*sealed, "carol"))
+    found = verify(data_of(Published.each(world)))
+    assert bad(found) == [1, 2]
+    assert all("bad the entry differs from its document: actor" in texts(found, index) for index in (1, 2))
+
+
 @pytest.mark.parametrize(
     ("approved", "named", "later"),
     [
