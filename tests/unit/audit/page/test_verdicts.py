@@ -193,8 +193,8 @@ def test_an_entry_that_names_another_actor_than_its_document_is_marked(verify: V
     world = World(b"actor")
     forced(world, lambda: world.log_hello(world.hello("alice"), "bob"))
     content = world.content()
-    sealed = [world.sign(content, "sam"), world.sign(world.sharing(content), "sam")]
-    forced(world, lambda: world.log_manifest(*sealed, "carol"))
+    signed, sharing = world.sign(content, "sam"), world.sign(world.sharing(content), "sam")
+    forced(world, lambda: world.log_manifest(signed, sharing, "carol"))
     found = verify(data_of(Published.each(world)))
     assert bad(found) == [1, 2]
     assert all("bad the entry differs from its document: actor" in texts(found, index) for index in (1, 2))
