@@ -130,6 +130,8 @@ function checkQuorums(page) {
       const key = `${found.entry.request} ${found.entry.terms} ${found.entry.sharing} ${found.entry.root}`;
       approvals.set(key, [...(approvals.get(key) ?? []), { index: found.index, person: found.documents[0].says.person }]);
     }
+  }
+  for (const found of page.entries) {
     if (found.entry?.type === "grant") found.checks.push(quorum(found, sharings, approvals));
   }
 }

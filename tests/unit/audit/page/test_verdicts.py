@@ -228,6 +228,19 @@ def test_a_grant_without_a_quorum_is_marked(
     assert "bad no quorum of verified approvals: only alice" in texts(found, index)
 
 
+def test_a_forged_decision_makes_no_quorum(verify: Verify) -> None:
+    world = World(b"forged quorum")
+    world.seal()
+    case = world.file()
+    case.decide("bob")
+    forced(world, lambda: case.log_decision(_by_another_key(world, case), "alice"))
+    forced(world, lambda: case.grant(persons=("alice", "bob")))
+    last = len(world.log.entries) - 1
+    found = verify(data_of(Published.each(world)))
+    assert bad(found) == [last - 1, last]
+    assert "only bob" in texts(found, last)
+
+
 def test_another_signature_than_the_one_that_was_logged_is_marked(verify: Verify) -> None:
     world = World(b"again")
     world.seal()
