@@ -10,16 +10,26 @@ from custody.adapters import small_files
 from custody.adapters.home import Home
 from custody.adapters.local_reader import LocalReader
 from custody.app.audit_pool import directory_source, pooled
-from custody.app.roots import load_roots
+from custody.app.roots import load_roots, read_envelope
 from custody.audit.report import Report
 from custody.audit.saved import MAX_SAVED, Saved
 from custody.audit.source import Source
 from custody.audit.verify import Pins, Way, verify_log
 from custody.audit.view import Judged, LogView, check_receipt
+from custody.entries.entry import Entry
 from custody.entries.receipt_file import MAX_RECEIPT_FILE, encode_receipt, parse_receipt
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
 
-__all__ = ["Audit", "audit", "check_receipt_file", "open_log", "view_log", "write_receipt"]
+__all__ = [
+    "Audit",
+    "audit",
+    "check_receipt_file",
+    "open_log",
+    "pinned_genesis",
+    "require_document",
+    "view_log",
+    "write_receipt",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,11 @@ def audit(source: Source, how: Audit, *, progress: Callable[[int, int], None] | 
     return report
 
 
+def pinned_genesis(how: Audit) -> str:
+    """Return the digest of the genesis trust root that an audit goes by; raises as ``audit`` does."""
+    return _pins(how).genesis
+
+
 def view_log(source: Source, home: Home, roots: Sequence[Path], genesis: str | None) -> LogView:
     """Open a log to look at, its checkpoint judged by the trust roots given or kept in the home."""
     return LogView(source, load_roots(home, roots, genesis).roots)
@@ -98,6 +113,20 @@ def check_receipt_file(path: Path, home: Home, roots: Sequence[Path], genesis: s
         raise FormatError(f"{path}: {error.message}", hint=error.hint) from None
     except IntegrityError as error:
         raise IntegrityError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def require_document(entry: Entry, path: Path) -> None:
+    """Raise ``IntegrityError`` unless an entry names the signed document in a file, with exactly these signatures.
+
+    A session's outcome names no document, but the session: the digest of its open document, whoever signed it.
+    """
+    envelope = read_envelope(path)
+    named = {reference.envelope for reference in entry.documents}
+    if envelope.envelope_digest not in named and (named or entry.session != envelope.digest):
+        raise IntegrityError(
+            f"{path}: the receipt is of another entry, which does not name this document",
+            hint="a valid receipt of something else proves nothing here: keep both, and ask whoever gave them to you",
+        )
 
 
 def _pins(how: Audit) -> Pins:
