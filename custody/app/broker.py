@@ -16,7 +16,7 @@ from custody.adapters.ledger import open_journal
 from custody.adapters.policy_cedar import CedarPolicy
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker_config import BrokerConfig
-from custody.app.broker_parts import database_url, load_log_signer, load_row_key, secret_file, store_at
+from custody.app.broker_parts import database_url, direct_access, load_log_signer, load_row_key, secret_file, store_at
 from custody.app.deployment import read_bundle
 from custody.app.roots import read_envelope
 from custody.broker.clock import SteadyClock
@@ -97,14 +97,16 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         holder.append(ledger)
         stops = folder / config.state
         stops.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = store_at(config.store.url, folder)
         context = Context(
             ledger=ledger,
-            store=store_at(config.store.url, folder),
+            store=store,
             log=log,
             policy=CedarPolicy(read_bundle(folder / config.policy.directory)),
             opener=Opener(),
             stops=stops,
             receipt_timeout=float(config.receipt_timeout),
+            direct=direct_access(config.store.direct, store),
         )
         stack.callback(context.opener.close)
         begin(context, roots)

@@ -44,9 +44,12 @@ class _Ledger(_Table, frozen=True, kw_only=True):
 
 
 class _Store(_Table, frozen=True, kw_only=True):
-    """Where ciphertext lies."""
+    """Where ciphertext lies. ``direct`` lets jobs in direct mode read it: the absolute path at which they see the same
+    directory, or ``presigned`` for URLs of the store.
+    """
 
     url: _Text
+    direct: _Text | None = None
 
 
 class _Policy(_Table, frozen=True, kw_only=True):
@@ -142,6 +145,7 @@ row-key = "file:row.key"
 
 [store]
 url = "file:../store"
+# direct = "/mnt/weights"                # the store as jobs in direct mode see it, if they may; or "presigned"
 
 [policy]
 directory = "policy"

@@ -6,10 +6,10 @@ from typing import Final
 from custody.adapters.store import open_store
 from custody.crypto.secret import SecretBytes
 from custody.errors import ConfigError, CustodyError
-from custody.ports import Store
+from custody.ports import Presigner, Store
 from custody.tlog.note import NoteSigner
 
-__all__ = ["database_url", "load_log_signer", "load_row_key", "secret_file", "store_at"]
+__all__ = ["database_url", "direct_access", "load_log_signer", "load_row_key", "secret_file", "store_at"]
 
 _ROW_KEY: Final = 32
 
@@ -30,6 +30,21 @@ def store_at(url: str, folder: Path) -> Store:
         place.mkdir(mode=0o750, parents=True, exist_ok=True)
         url = place.as_uri()
     return open_store(url)
+
+
+def direct_access(setting: str | None, store: Store) -> str | Presigner | None:
+    """Return how jobs in direct mode reach the store's blobs. Raises ``ConfigError`` for what this store cannot do."""
+    if setting is None or setting.startswith("/"):
+        return setting
+    if setting != "presigned":
+        raise ConfigError(
+            f"store.direct: {setting[:100]!a} is no way to the store", hint='an absolute path, or "presigned"'
+        )
+    if not isinstance(store, Presigner):
+        raise ConfigError(
+            "store.direct: this store cannot presign URLs", hint="name the path at which jobs see its directory"
+        )
+    return store
 
 
 def database_url(url: str, folder: Path) -> str:

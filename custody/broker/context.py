@@ -9,7 +9,7 @@ from custody.broker.sessions import Sessions
 from custody.broker.vault import Vault
 from custody.documents.dsse import Envelope
 from custody.errors import DeniedError
-from custody.ports import Policy, Store
+from custody.ports import Policy, Presigner, Store
 from custody.rules.state import State
 
 __all__ = ["Context", "Peer", "known_peer"]
@@ -28,7 +28,8 @@ class Context:
 
     ``stops`` is the folder of stop tombstones; ``receipt_timeout`` is in seconds. ``shut`` holds requests that were
     stopped here and are not closed in the log yet: nothing opens them. ``unlogged`` are their stops, by digest;
-    ``unpublished`` the index of each stop that is logged and whose tombstone still lies there.
+    ``unpublished`` the index of each stop that is logged and whose tombstone still lies there. ``direct`` is how jobs
+    reach the ciphertext themselves: the store's directory as they see it, or what presigns URLs; or not at all.
     """
 
     ledger: Ledger
@@ -38,6 +39,7 @@ class Context:
     opener: Opener
     stops: Path
     receipt_timeout: float = 10.0
+    direct: str | Presigner | None = None
     vault: Vault = field(default_factory=Vault)
     sessions: Sessions = field(default_factory=Sessions)
     shut: set[str] = field(default_factory=set)

@@ -15,8 +15,10 @@ from custody.entries.receipt import Receipt
 from custody.wire.errors import raise_from_rpc
 from custody.wire.messages import (
     OpenReply,
+    PlaceReply,
     RequestReply,
     VersionReply,
+    place_from,
     receipt_from,
     request_from,
     session_from,
@@ -147,6 +149,10 @@ class Calls:
             return b"".join(piece.data for piece in self._stub.ReadDigests(message, timeout=_DEADLINE * 10))
         except grpc.RpcError as error:
             raise_from_rpc(error, self.address)
+
+    def locate(self, session: str, file: int) -> PlaceReply:
+        """Where a direct session's job reads a file."""
+        return place_from(self._call(self._stub.Locate, pb.LocateRequest(session=session, file=file)))
 
     def close_session(self, session: str) -> Receipt:
         """End a session; the receipt is of its outcome."""

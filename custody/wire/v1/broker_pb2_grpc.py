@@ -109,6 +109,11 @@ class BrokerStub:
                 request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.ReadDigestsRequest.SerializeToString,
                 response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.DigestsPiece.FromString,
                 _registered_method=True)
+        self.Locate = channel.unary_unary(
+                '/custody.v1.Broker/Locate',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.LocateRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.Place.FromString,
+                _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/custody.v1.Broker/CloseSession',
                 request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.CloseSessionRequest.SerializeToString,
@@ -217,6 +222,13 @@ class BrokerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Locate(self, request, context):
+        """Direct mode: where the job itself reads a file of its session. Asked again before the URLs end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CloseSession(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -300,6 +312,11 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.ReadDigests,
                     request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.ReadDigestsRequest.FromString,
                     response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.DigestsPiece.SerializeToString,
+            ),
+            'Locate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Locate,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.LocateRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.Place.SerializeToString,
             ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
@@ -712,6 +729,33 @@ class Broker:
             '/custody.v1.Broker/ReadDigests',
             custody_dot_wire_dot_v1_dot_broker__pb2.ReadDigestsRequest.SerializeToString,
             custody_dot_wire_dot_v1_dot_broker__pb2.DigestsPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Locate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/Locate',
+            custody_dot_wire_dot_v1_dot_broker__pb2.LocateRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.Place.FromString,
             options,
             channel_credentials,
             insecure,

@@ -60,6 +60,8 @@ class BrokerStub:
     """Plaintext segments in order. Lease, budget and stops are checked for each."""
     ReadDigests: _grpc.UnaryStreamMultiCallable[_broker_pb2.ReadDigestsRequest, _broker_pb2.DigestsPiece]
     """The digest list of a file: raw 32-byte digests in order, in pieces."""
+    Locate: _grpc.UnaryUnaryMultiCallable[_broker_pb2.LocateRequest, _broker_pb2.Place]
+    """Direct mode: where the job itself reads a file of its session. Asked again before the URLs end."""
     CloseSession: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.Receipt]
 
 @_typing.type_check_only
@@ -88,6 +90,8 @@ class BrokerAsyncStub(BrokerStub):
     """Plaintext segments in order. Lease, budget and stops are checked for each."""
     ReadDigests: _aio.UnaryStreamMultiCallable[_broker_pb2.ReadDigestsRequest, _broker_pb2.DigestsPiece]  # type: ignore[assignment]
     """The digest list of a file: raw 32-byte digests in order, in pieces."""
+    Locate: _aio.UnaryUnaryMultiCallable[_broker_pb2.LocateRequest, _broker_pb2.Place]  # type: ignore[assignment]
+    """Direct mode: where the job itself reads a file of its session. Asked again before the URLs end."""
     CloseSession: _aio.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.Receipt]  # type: ignore[assignment]
 
 class BrokerServicer(metaclass=_abc_1.ABCMeta):
@@ -203,6 +207,14 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_broker_pb2.DigestsPiece], _abc.AsyncIterator[_broker_pb2.DigestsPiece]]:
         """The digest list of a file: raw 32-byte digests in order, in pieces."""
+
+    @_abc_1.abstractmethod
+    def Locate(
+        self,
+        request: _broker_pb2.LocateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.Place, _abc.Awaitable[_broker_pb2.Place]]:
+        """Direct mode: where the job itself reads a file of its session. Asked again before the URLs end."""
 
     @_abc_1.abstractmethod
     def CloseSession(
