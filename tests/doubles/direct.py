@@ -61,7 +61,8 @@ class DirectSite(Site):
     def open_direct(self, lease: str, sealed: Sealed, key: "JobKey", **changes: Any) -> Envelope:
         """A signed open document for direct mode; not sent."""
         files = changes.pop("files", set(range(len(sealed.content.files))))
-        size = changes.pop("size", sum(int(sealed.content.files[index].size) for index in files))
+        whole = sum(int(file.size) for index, file in enumerate(sealed.content.files) if index in files)
+        size = changes.pop("size", whole)
         return self.open_document(lease, files, size, **({"xwing": key.public} | changes))
 
 
