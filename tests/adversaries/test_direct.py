@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,12 @@ from custody.values import U64
 from custody.wire.messages import OpenReply
 from tests.doubles import malice, scanner
 from tests.doubles.direct import DirectSite, JobKey
-from tests.doubles.site import DOMAIN, Site, children, impatient
+from tests.doubles.site import DOMAIN, Site, children
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectSite]:
-    """A deployment of its own, where direct mode is permitted and callers wait for the log for two seconds."""
-    with DirectSite(tmp_path_factory.mktemp("direct") / "site", change_config=impatient) as running:
-        yield running
+def site(direct_site: DirectSite) -> DirectSite:
+    return direct_site
 
 
 @pytest.fixture
