@@ -21,6 +21,7 @@ __all__ = [
     "Retainer",
     "Rng",
     "Store",
+    "Sweeper",
     "Witness",
 ]
 
@@ -171,6 +172,15 @@ class Presigner(Protocol):
 
     def abort_parts(self, key: str, upload: str) -> None:
         """Throw the parts away; fine when there are none."""
+        ...
+
+
+@runtime_checkable
+class Sweeper(Protocol):
+    """A store in which a killed writer leaves something that no key names."""
+
+    def sweep(self, now: int, age: int = 24 * 3600) -> int:
+        """Remove what nobody has touched for ``age`` seconds before ``now``; return how many. For a start-up."""
         ...
 
 

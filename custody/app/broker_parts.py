@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from custody.adapters.store import open_store
+from custody.client.settings import Surroundings
 from custody.crypto.secret import SecretBytes
 from custody.errors import ConfigError, CustodyError
 from custody.ports import Presigner, Store
@@ -29,7 +30,7 @@ def store_at(url: str, folder: Path) -> Store:
         place = (folder / path).resolve()
         place.mkdir(mode=0o750, parents=True, exist_ok=True)
         url = place.as_uri()
-    return open_store(url)
+    return open_store(url, Surroundings.real())
 
 
 def direct_access(setting: str | None, store: Store) -> str | Presigner | None:

@@ -8,7 +8,6 @@ import click
 
 from custody.adapters.home import Home
 from custody.adapters.store import open_store
-from custody.adapters.store_local import LocalStore
 from custody.app.arguments import checked
 from custody.app.connect import open_desk
 from custody.app.roots import TrustedRoots, load_roots
@@ -35,7 +34,7 @@ from custody.custodian.keys import load_key
 from custody.documents.dsse import Signer
 from custody.documents.show import size_text
 from custody.errors import ConflictError, FormatError
-from custody.ports import Store
+from custody.ports import Store, Sweeper
 from custody.values import Digest, Name, VersionId
 
 __all__ = ["seal_command"]
@@ -99,7 +98,7 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
     path_of_key = key or key_setting(home)
     key_file = load_key(path_of_key)
     url = store_url(store, home)
-    opened = open_store(url)
+    opened = open_store(url, Surroundings.real())
     sealer = person_of(trusted.newest, key_file.key_id.hex())
     files = scan(path)
     guarding_roster(trusted.newest, version, sealer, segment)
@@ -148,7 +147,7 @@ def _require_current(home: Home, person: str, signer: Signer, trusted: TrustedRo
 
 def _clean(output: Output, notes: Unfinished, store: Store) -> None:
     """Sweep what killed seals of this home left; say what else lies there."""
-    if isinstance(store, LocalStore):
+    if isinstance(store, Sweeper):
         store.sweep(clock())
     swept = notes.sweep(store)
     if swept:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from custody.client.backoff import Backoff
+from custody.adapters.backoff import Backoff
 from custody.client.identity import Identity
 from custody.client.link import Link
 from custody.client.opening import Opened, verify_open

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from custody.adapters.store import open_store
 from custody.app.sealing import Sealed, Sealing, seal
 from custody.app.source import scan
+from custody.client.settings import Surroundings
 from custody.crypto import hpke, keys
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import random_into
@@ -98,7 +99,7 @@ class Site(Deployment):
                 segment=segment,
             ),
             root=self.root,
-            store=open_store((self.directory / "store").resolve().as_uri()),
+            store=open_store((self.directory / "store").resolve().as_uri(), Surroundings.real()),
             rng=rng,
             random_into=random_into,
             clock=now,
