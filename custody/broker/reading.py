@@ -97,6 +97,7 @@ def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple
             beneficiary=document.workload.spiffe,
             files=document.files,
             ceiling=document.bytes,
+            mode=None if document.xwing is None else "direct",
             parent=found.grant_entry,
         )
         entry = found.sessions[envelope.digest].entry

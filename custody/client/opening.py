@@ -4,7 +4,8 @@
    which follows from the pinned genesis.
 2. The entry is a session intent, and names the job's own ``open`` document: its digest and its envelope's. That
    document holds a fresh nonce, so neither an old receipt nor another session's can pass.
-3. The entry names the lease, request, version, content, files, ceiling, beneficiary and certificate that the job meant.
+3. The entry names the lease, request, version, content, files, ceiling, mode, beneficiary and certificate that the job
+   meant.
 4. The content envelope is the one whose digest the terms name.
 5. There is a digest key for each file of the session, and for no other. In direct mode there are a file key and a
    digest key instead, sealed to this session's own X-Wing key for this very entry: its leaf hash is in the seal.
@@ -97,6 +98,7 @@ def _check_entry(trust: Trust, verified: Verified, terms: Terms, lease: str, env
         ("content", entry.content, terms.content),
         ("files", entry.files, document.files),
         ("byte ceiling", entry.ceiling, document.bytes),
+        ("mode", entry.mode, None if document.xwing is None else "direct"),
         ("beneficiary", entry.beneficiary, document.workload.spiffe),
         ("actor", entry.actor and entry.actor.id, document.workload.spiffe),
         ("certificate", entry.actor and entry.actor.credential, hashlib.sha256(leaf).hexdigest()),

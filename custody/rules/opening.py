@@ -130,6 +130,7 @@ def session_intent(facts: Facts) -> None:
     facts.require(document.lease == entry.terms, "it opens another lease")
     facts.require(entry.session == envelope.digest, "it names another session")
     facts.require(entry.files == document.files and entry.ceiling == document.bytes, "it names other files or bytes")
+    facts.require((entry.mode == "direct") == (document.xwing is not None), "it names another mode")
     facts.require(entry.beneficiary == document.workload.spiffe, "it names another beneficiary")
     facts.require(entry.version == found.request.version and entry.content == found.request.content, "other version")
     facts.require_parent(found.grant_entry)
