@@ -19,7 +19,10 @@ from custody.segments.streams import Progress, ignore_progress
 
 __all__ = ["DirectFile"]
 
-_THREADS: Final = 2
+_LOCAL: Final = 2
+_REMOTE: Final = 8
+"""Segments under way at once: with a file there is one for each core; with a store, some wait for the network."""
+
 _AT_ONCE: Final = 8
 """Segments opened together on the way to a file on disk."""
 
@@ -32,6 +35,7 @@ class DirectFile:
         self._closing = ExitStack()
         with ExitStack() as stack:
             places = Places(live, plan)
+            self._threads = _LOCAL if places.local else _REMOTE
             digests = stack.enter_context(places.digests())
             ciphertext = stack.enter_context(places.ciphertext())
             expected = live.content.files[plan.index].digests
@@ -49,7 +53,7 @@ class DirectFile:
         """
         if offset < 0 or offset + len(out) > self.plan.size:
             raise FormatError(f"{self.plan.path}: bytes {offset} to {offset + len(out)} asked, it has {self.plan.size}")
-        self._file.read_into(offset, out, progress=progress, threads=_THREADS)
+        self._file.read_into(offset, out, progress=progress, threads=self._threads)
 
     def pass_on(
         self, first: int, give: Callable[[int, memoryview], None], progress: Progress = ignore_progress
@@ -61,7 +65,7 @@ class DirectFile:
                 start = self.plan.locate(begin).offset
                 last = self.plan.locate(segments[-1])
                 if self.plan.size:
-                    self._file.read_into(start, window[: last.offset + last.length - start], threads=_THREADS)
+                    self._file.read_into(start, window[: last.offset + last.length - start], threads=self._threads)
                 else:
                     self._file.read_segment_into(0, window)  # of no bytes, and yet it has a tag and a digest
                 for i in segments:

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from custody.adapters.backoff import Backoff
+from custody.adapters.http_pool import HttpPool
 from custody.client.identity import Identity
 from custody.client.link import Link
 from custody.client.opening import Opened, verify_open
+from custody.client.settings import Surroundings
 from custody.crypto import hpke
 from custody.crypto.secret import SecretBytes
 from custody.documents.actor import Workload, actor_name
@@ -98,6 +100,8 @@ class Live:
         self._link = link
         self._identity = identity
         self._patience = patience
+        self.pool: Final = HttpPool()
+        """Connections to the store, in direct mode."""
         self._lock = threading.RLock()
         self._counting = threading.Lock()
         self._delivered = 0
@@ -133,6 +137,16 @@ class Live:
     def file_key(self, file: int) -> SecretBytes:
         """The key of a file, in direct mode; it stays ours to close."""
         return self._keys.file_keys[file]
+
+    @property
+    def around(self) -> Surroundings:
+        """Clocks and entropy."""
+        return self._link.around
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which something that fails is tried again; they end with the lease."""
+        return max(0.0, min(self._patience, int(self.start.terms.not_after) - self._link.now()))
 
     @property
     def direct(self) -> bool:
@@ -215,6 +229,7 @@ class Live:
             self._end()
             self._closed = True
             self._keys.close()
+            self.pool.close()
 
     def _end(self) -> None:
         """Tell the broker that the current session is over, so that only what was served counts; keep its receipts."""
@@ -231,8 +246,7 @@ class Live:
 
     def _backoff(self) -> Backoff:
         """Patience ends with the lease."""
-        left = int(self.start.terms.not_after) - self._link.now()
-        return self._link.backoff(max(0.0, min(self._patience, left)))
+        return self._link.backoff(self.patience)
 
     def _open(self, ceiling: int, backoff: Backoff) -> Opened:
         """Open a session, however long the broker is away or waits for shares, within the backoff's time."""

@@ -6,15 +6,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from custody.adapters.store import open_store
 from custody.app.deployment import read_bundle
 from custody.app.sealing import Sealed
 from custody.client import Custody, Settings
 from custody.client.link import BoundedCalls
+from custody.client.settings import Surroundings
 from custody.crypto import hpke
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import random_into
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
+from custody.ports import Store
 from custody.rules.bundle import bundle_digest
 from custody.wire.messages import RequestReply
 from tests.doubles.site import DEPLOYMENT, Site
@@ -24,9 +27,16 @@ __all__ = ["DirectSite", "JobKey", "settings_of"]
 
 @dataclass
 class DirectSite(Site):
-    """As ``Site``; ``how`` is what the configuration says of direct access, None for nothing."""
+    """As ``Site``; ``how`` is what the configuration says of direct access, None for nothing.
+
+    ``bucket`` is the URL of an S3 store, where it is not a directory.
+    """
 
     how: str | None = ""
+    bucket: str = ""
+
+    def store(self) -> Store:
+        return open_store(self.bucket, Surroundings.real()) if self.bucket else super().store()
 
     def make_root(self) -> Root:
         policy = self.directory / "broker/policy/policy.cedar"
@@ -45,7 +55,8 @@ class DirectSite(Site):
         def changed(text: str) -> str:
             store = 'url = "file:../store"\n'
             assert store in text
-            return given(text if how is None else text.replace(store, f'{store}direct = "{how}"\n'))
+            url = f'url = "{self.bucket}"\n' if self.bucket else store
+            return given(text.replace(store, url if how is None else f'{url}direct = "{how}"\n'))
 
         return super().configure(changed)
 

@@ -22,6 +22,7 @@ from custody.documents.session import OpenSession
 from custody.documents.sharing import Sharing
 from custody.documents.stop import Stop
 from custody.documents.terms import Terms
+from custody.ports import Store
 from custody.values import U64, Time
 from custody.wire.calls import Calls
 from custody.wire.messages import OpenReply, RequestReply
@@ -99,11 +100,15 @@ class Site(Deployment):
                 segment=segment,
             ),
             root=self.root,
-            store=open_store((self.directory / "store").resolve().as_uri(), Surroundings.real()),
+            store=self.store(),
             rng=rng,
             random_into=random_into,
             clock=now,
         )
+
+    def store(self) -> Store:
+        """The store of this deployment, as whoever may write it has it."""
+        return open_store((self.directory / "store").resolve().as_uri(), Surroundings.real())
 
     def register(self, sealed: Sealed) -> None:
         with self.calls("dave") as calls:
