@@ -27,6 +27,9 @@ __all__ = ["Places"]
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """O_NONBLOCK: opening a FIFO that lies there must not wait for its other end."""
 
+_LEAST: Final = 15.0
+"""Seconds that the store has for an answer, however impatient the caller is."""
+
 _Which = Literal["ciphertext", "digests"]
 
 
@@ -60,7 +63,8 @@ class Places:
         # The size is the content's. Each answer must state it.
         blob = Pinned(key, size, "")
         live = self._live
-        return closing(HttpBlob(blob, self._signing(which), live.pool, live.around, patience=live.patience))
+        patience = max(_LEAST, live.patience)
+        return closing(HttpBlob(blob, self._signing(which), live.pool, live.around, patience=patience))
 
     def _signing(self, which: _Which) -> Callable[[], Presigned]:
         def sign() -> Presigned:
