@@ -23,10 +23,14 @@ from custody.ports import Presigned, Presigner
 from custody.segments.layout import FilePlan
 from custody.tlog.merkle import leaf_hash
 
-__all__ = ["URL_SECONDS", "Place", "check_direct", "hand_out", "locate"]
+__all__ = ["MAX_FILES", "URL_SECONDS", "Place", "check_direct", "hand_out", "locate"]
 
 URL_SECONDS: Final = 900
 """A URL's life at most; what signed it may end it before."""
+
+
+MAX_FILES: Final = 8192
+"""Files of a session: their sealed keys, of 1,200 bytes each, travel in one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,11 @@ class Place:
     digests: Presigned | None = None
 
 
-def check_direct(context: Context, xwing: bytes) -> None:
+def check_direct(context: Context, xwing: bytes, files: int) -> None:
     """Check what a direct session needs, before it is logged. Raises ``DeniedError``, ``FormatError`` for the key."""
+    if files > MAX_FILES:
+        message = f"direct mode: {files} files in one session, at most {MAX_FILES} are possible"
+        raise DeniedError(message, hint="open several sessions, each of some of the files")
     if context.direct is None:
         message = "this broker serves no direct mode: its store is not open to jobs"
         raise DeniedError(message, hint="[store] direct in the broker's configuration; or ask for mode stream")

@@ -1,8 +1,10 @@
 """The broker's side of a keeper: the process with the file keys of one lease in direct mode. See ``keeper_child``."""
 
 import os
+import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, Self
 
 import msgspec
@@ -62,7 +64,8 @@ class Keeper:
     def close(self) -> None:
         """End the process at once; the kernel clears its memory. A second call does nothing."""
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):  # a stop waits for nothing that the kernel has not done by then
+            self._process.wait(timeout=_TIMEOUT)
         self._shut()
         with self._lock:  # whoever is being served sees the end of the pipe first
             for pipe in (self._process.stdin, self._process.stdout):

@@ -57,7 +57,7 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
             raise DeniedError(message)
         check_open(found, document, session_size(state, found, document.files), ledger.clock())
         if document.xwing is not None:
-            check_direct(context, document.xwing)
+            check_direct(context, document.xwing, sum(item.last - item.first + 1 for item in document.files))
         context.policy.check(
             "session",
             document.workload.spiffe,

@@ -224,6 +224,15 @@ def test_what_lies_in_the_place_of_a_blob_is_not_followed_and_not_waited_for(
         read(site.job(), granted[1])
 
 
+def test_a_job_that_has_a_file_open_needs_no_broker_to_read_it(
+    site: DirectSite, granted: tuple[str, str], source: Path
+) -> None:
+    with site.job() as custody, custody.lease(granted[1]).open() as session:
+        session.read("weights.bin", 0, 1)
+        with site.frozen("broker"):
+            assert session.read("weights.bin") == (source / "weights.bin").read_bytes()
+
+
 def test_a_job_keeps_no_key_after_its_session(site: DirectSite, granted: tuple[str, str]) -> None:
     with site.job() as custody:
         session = custody.lease(granted[1]).open()
