@@ -82,17 +82,17 @@ class SegmentDecryptor:
 
         Raises as ``decrypt_segment_into``.
         """
-        first, last = self.plan.locate(segments[0]), self.plan.locate(segments[-1])
+        places = [self.plan.locate(i) for i in segments]
+        start = places[0].stored_offset
         with self._stored.take() as buffer:
-            stored = buffer[: last.stored_offset + last.stored_length - first.stored_offset]
+            stored = buffer[: places[-1].stored_offset + places[-1].stored_length - start]
             with naming(f"{self.plan.path}: segment {segments[0]}"):
-                self._reader.read_into(first.stored_offset, stored)
-            for i in segments:
-                where = self.plan.locate(i)
-                start = where.stored_offset - first.stored_offset
+                self._reader.read_into(start, stored)
+            for i, where in zip(segments, places, strict=True):
                 out = place(i)
+                piece = stored[where.stored_offset - start :][: where.stored_length]
                 with naming(self.plan.path):
-                    self._decryptor.decrypt_into(i, where.is_final, stored[start : start + where.stored_length], out)
+                    self._decryptor.decrypt_into(i, where.is_final, piece, out)
                 yield i, out[: where.length]
 
     def close(self) -> None:
@@ -187,7 +187,7 @@ class OpenFile:
             raise
 
     def read_run(self, segments: range, place: Callable[[int], memoryview]) -> Iterator[tuple[int, memoryview]]:
-        """Put adjacent segments each at the start of ``place(i)``, checked; ``IntegrityError`` after wiping that one."""
+        """Put adjacent segments each at the start of ``place(i)``, checked; a wrong one is wiped before the error."""
         for i, plaintext in self._decryptor.decrypt_run(segments, place):
             self._checker.check(i, plaintext)
             yield i, plaintext
@@ -262,24 +262,23 @@ class _Fill:
         with ExitStack() as stack:
 
             def place(i: int) -> memoryview:
-                start, end = self._span(i)
-                if end - start == self._file.plan.locate(i).length:
-                    return self._out[start:end]
+                if (target := self._whole(i)) is not None:
+                    return target
                 return stack.enter_context(self._spare.take())  # the range begins or ends inside this segment
 
             for i, plaintext in self._file.read_run(run, place):
-                start, end = self._span(i)
+                begin = i * self._file.plan.segment - self._offset  # where in ``out`` the segment begins
+                start, end = max(0, begin), min(len(self._out), begin + len(plaintext))
                 if end - start != len(plaintext):
-                    skip = self._offset + start - self._file.plan.locate(i).offset
-                    self._out[start:end] = plaintext[skip : skip + end - start]
+                    self._out[start:end] = plaintext[start - begin : end - begin]
                 with self._telling:
                     self._progress(end - start)
 
-    def _span(self, i: int) -> tuple[int, int]:
-        """Where in ``out`` segment ``i`` belongs."""
-        where = self._file.plan.locate(i)
-        start = max(0, where.offset - self._offset)
-        return start, min(len(self._out), where.offset + where.length - self._offset)
+    def _whole(self, i: int) -> memoryview | None:
+        """Return the place of a segment that lies in the range with all its bytes."""
+        start = i * self._file.plan.segment - self._offset
+        end = min(start + self._file.plan.segment, self._file.plan.size - self._offset)
+        return self._out[start:end] if start >= 0 and end <= len(self._out) else None
 
 
 def read_digest_list(plan: FilePlan, reader: Reader) -> bytes:
