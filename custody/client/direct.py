@@ -23,8 +23,11 @@ _LOCAL: Final = 2
 _REMOTE: Final = 8
 """Segments under way at once: with a file there is one for each core; with a store, some wait for the network."""
 
-_AT_ONCE: Final = 8
-"""Segments opened together on the way to a file on disk."""
+_FETCH: Final = 8 << 20
+"""Bytes of one GET: an answer that is long pays for the way to the store."""
+
+_WINDOW: Final = 64 << 20
+"""Bytes opened together on the way to a file on disk; at least one segment."""
 
 
 class DirectFile:
@@ -41,9 +44,11 @@ class DirectFile:
             expected = live.content.files[plan.index].digests
             digest_list = read_digest_list(plan, digests)
             self._checker = SegmentChecker(plan, live.digest_key(plan.index), digest_list, expected)
-            decryptor = stack.enter_context(SegmentDecryptor(plan, live.file_key(plan.index), ciphertext))
-            self._file = stack.enter_context(OpenFile(decryptor, self._checker))
-            self._windows = stack.enter_context(BufferPool(min(_AT_ONCE * plan.segment, plan.size)))
+            fetch = 0 if places.local else _FETCH
+            self._decryptor = stack.enter_context(
+                SegmentDecryptor(plan, live.file_key(plan.index), ciphertext, fetch=fetch)
+            )
+            self._file = stack.enter_context(OpenFile(self._decryptor, self._checker))
             self._closing = stack.pop_all()
 
     def read_into(self, offset: int, out: memoryview, progress: Progress = ignore_progress) -> None:
@@ -53,19 +58,21 @@ class DirectFile:
         """
         if offset < 0 or offset + len(out) > self.plan.size:
             raise FormatError(f"{self.plan.path}: bytes {offset} to {offset + len(out)} asked, it has {self.plan.size}")
-        self._file.read_into(offset, out, progress=progress, threads=self._threads)
+        self._fill(offset, out, progress)
+        self._decryptor.trim()  # a session has many files, and reads them one after the other
 
     def pass_on(
         self, first: int, give: Callable[[int, memoryview], None], progress: Progress = ignore_progress
     ) -> None:
         """Open and check every segment from ``first`` on; ``give`` gets each once, in order."""
-        with self._windows.take() as window:
-            for begin in range(first, self.plan.count, _AT_ONCE):
-                segments = range(begin, min(begin + _AT_ONCE, self.plan.count))
+        at_once = max(1, _WINDOW // self.plan.segment)
+        with BufferPool(min(at_once * self.plan.segment, self.plan.size)) as pool, pool.take() as window:
+            for begin in range(first, self.plan.count, at_once):
+                segments = range(begin, min(begin + at_once, self.plan.count))
                 start = self.plan.locate(begin).offset
                 last = self.plan.locate(segments[-1])
                 if self.plan.size:
-                    self._file.read_into(start, window[: last.offset + last.length - start], threads=self._threads)
+                    self._fill(start, window[: last.offset + last.length - start], ignore_progress)
                 else:
                     self._file.read_segment_into(0, window)  # of no bytes, and yet it has a tag and a digest
                 for i in segments:
@@ -73,6 +80,10 @@ class DirectFile:
                     piece = window[where.offset - start : where.offset - start + where.length]
                     give(i, piece)
                     progress(len(piece))
+        self._decryptor.trim()
+
+    def _fill(self, offset: int, out: memoryview, progress: Progress) -> None:
+        self._file.read_into(offset, out, progress=progress, threads=self._threads)
 
     def holds(self, i: int, plaintext: memoryview) -> bool:
         """Tell whether ``plaintext`` is segment ``i``; wipes it where it is not."""

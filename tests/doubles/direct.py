@@ -64,10 +64,11 @@ class DirectSite(Site):
         """A granted request for direct mode, and its lease id."""
         return self.granted(sealed, mode="direct", **changes)
 
-    def job(self, **lies: Any) -> Custody:
+    def job(self, around: Surroundings | None = None, **lies: Any) -> Custody:
         """A job's program, whose broker tells these lies: methods by name."""
         kind = type("Lying", (BoundedCalls,), lies)
-        return Custody(settings_of(self), connect=lambda at, _now: kind(at.address, at.server_name, at.tls))
+        connect = lambda at, _now: kind(at.address, at.server_name, at.tls)  # noqa: E731 - one expression
+        return Custody(settings_of(self), around=around or Surroundings.real(), connect=connect)
 
     def open_direct(self, lease: str, sealed: Sealed, key: "JobKey", **changes: Any) -> Envelope:
         """A signed open document for direct mode; not sent."""

@@ -1,6 +1,9 @@
 """Direct mode over S3: the job reads at presigned URLs, renewed through the broker, with no credentials of its own."""
 
+import random
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +12,15 @@ import pytest
 
 from custody.app.sealing import Sealed
 from custody.client.link import BoundedCalls
-from custody.errors import ConfigError, DeniedError, IntegrityError, NotFoundError
+from custody.client.settings import Surroundings
+from custody.errors import ConfigError, CustodyError, DeniedError, IntegrityError, NotFoundError
 from custody.segments.layout import FilePlan
 from custody.values import U64
 from custody.wire.messages import PlaceReply
 from tests.doubles.direct import DirectSite, JobKey
 from tests.doubles.s3 import S3Server, credentials, weed_server
 from tests.doubles.site import now, write_model
+from tests.doubles.weather import FAULTS, Weather, weather
 
 SIZES = {"config.json": 300, "empty": 0, "weights.bin": 1_000_000}
 SIZE = sum(SIZES.values())
@@ -29,8 +34,15 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, weed: S3Server) -> Iterator[DirectSite]:
-    bucket = weed.url(weed.common, "direct")
+def sky(weed: S3Server) -> Iterator[Weather]:
+    """What lies between everybody and the store."""
+    with weather(weed.endpoint) as state:
+        yield state
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, weed: S3Server, sky: Weather) -> Iterator[DirectSite]:
+    bucket = weed.url(weed.common, "direct", endpoint=sky.endpoint)
     with DirectSite(tmp_path_factory.mktemp("direct") / "site", how="presigned", bucket=bucket) as running:
         yield running
 
@@ -203,6 +215,57 @@ def test_a_lying_broker_names_no_url_but_of_http(site: DirectSite, sealed: Seale
         ):
             session.read("weights.bin")
         assert url not in str(caught.value)
+
+
+LASTING = ("503", "cut", "wrong range", "flipped", "shifted")
+_FASTER = 20
+
+
+def quick() -> Surroundings:
+    """As it is, but time passes faster: what is waited for in vain is given up after two seconds."""
+    real = Surroundings.real()
+    return Surroundings(
+        real.clock, real.rng, lambda: real.monotonic() * _FASTER, lambda seconds: time.sleep(seconds / _FASTER)
+    )
+
+
+def test_in_any_weather_the_job_gets_the_sealers_bytes_or_none(
+    site: DirectSite, sealed: Sealed, source: Path, sky: Weather
+) -> None:
+    """Faults that a resend mends are mended; those that last are errors, and the buffer is zeros."""
+    _, lease = site.granted_direct(sealed, sessions=U64(1), bytes=U64(SIZE))
+    weights = (source / "weights.bin").read_bytes()
+    chance = random.Random(20261127)
+    outcomes: Counter[str] = Counter()
+    with site.job(around=quick()) as custody, custody.lease(lease).open(patience=40) as session:
+        session.read("weights.bin", 0, 1)
+        for fault in (*FAULTS, *LASTING, "all", "all", "all"):
+            lasts = fault != "all" and outcomes[fault] > 0
+            odds = 0.6 if fault == "all" else 1.0
+            left = [10_000 if lasts else 2]
+
+            def next_one(fault: str = fault, odds: float = odds, left: list[int] = left) -> str:
+                if not left[0] or chance.random() > odds:
+                    return ""
+                left[0] -= 1
+                return chance.choice(FAULTS) if fault == "all" else fault
+
+            sky.next = next_one
+            out = bytearray(b"?" * len(weights))
+            try:
+                session.readinto("weights.bin", out)
+            except CustodyError:
+                assert out == bytes(len(out)), fault
+                outcomes["refused"] += 1
+            else:
+                assert out == weights, fault
+                outcomes["read"] += 1
+            outcomes[fault] += 1
+        sky.next = str
+        assert session.read("weights.bin") == weights
+    assert set(sky.happened) == set(FAULTS)
+    assert outcomes["read"] >= len(FAULTS) - 2  # but for what was altered unnoticed on the way
+    assert outcomes["refused"] >= len(LASTING) + 2
 
 
 def test_many_read_at_once(site: DirectSite, lease: str, source: Path) -> None:
