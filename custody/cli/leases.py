@@ -85,7 +85,8 @@ def revoke_command(ctx: click.Context, lease_id: str, reason: str, key: Path | N
     """End a lease at once, as one of its custodians, owners or governance: running reads are cut off.
 
     It is sent again until the log confirms it; until then it says NOT CONFIRMED. It cannot take back what a job has
-    read already, nor, in direct mode, the keys that sessions were given: it ends their URLs and further sessions.
+    read already, nor, in direct mode, the keys that sessions were given: no further session begins, and their URLs of
+    the store are not renewed.
 
     Examples:
       custody lease revoke 77ab01c2 --reason "the job misbehaves"

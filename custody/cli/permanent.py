@@ -33,5 +33,6 @@ def kept(sessions: int) -> str:
     many = "session has" if sessions == 1 else "sessions have"
     return (
         f"NOT CALLED BACK: {sessions} direct {many} begun, as the broker says, and keep the keys they were given. "
-        "What ended are their URLs, and further sessions. To shut the job out, encrypt the version again"
+        "No further session begins; URLs of the store end within 15 minutes. To shut the job out, encrypt the version "
+        "again"
     )

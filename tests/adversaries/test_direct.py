@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,12 @@ def keys_of(site: Site, sealed: Sealed, file: int) -> bytes:
         schedule.digest_key(key, file) as check,
     ):
         return bytes(secret.view) + bytes(check.view)
+
+
+def keepers(site: Site) -> list[int]:
+    """Processes that keep the keys of a lease."""
+    broker = site.processes["broker"].pid
+    return [pid for pid in children(broker) if b"keeper_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def unsealed(reply: OpenReply, key: JobKey, request: str, file: int) -> bytes:
@@ -203,16 +210,29 @@ def test_no_witness_no_key_and_nothing_counts(site: DirectSite, sealed: Sealed, 
         assert spent(site, request) == (300, 2)
 
 
+def test_the_process_with_the_keys_does_not_outlive_the_broker(
+    site: DirectSite, sealed: Sealed, lease: tuple[str, str]
+) -> None:
+    with site.calls("job") as job:
+        session = job.open_session(site.open_direct(lease[1], sealed, JobKey())).session
+    (keeper, *_) = keepers(site)
+    site.restart_broker(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{keeper}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with site.calls("job") as job, pytest.raises(DeniedError, match="no such session"):
+        job.locate(session, 0)
+    assert spent(site, lease[0]) == (sealed.content.size, 1)
+
+
 def test_keys_that_died_with_their_process_are_rebuilt_from_new_shares_only(site: DirectSite, sealed: Sealed) -> None:
     view, terms = site.granted_direct(sealed, sessions=U64(5), bytes=U64(5 * sealed.content.size))
-    broker = site.processes["broker"].pid
-    before = set(children(broker))
+    before = set(keepers(site))
     with site.calls("job") as job:
         job.open_session(site.open_direct(terms, sealed, JobKey()))
-        for pid in set(children(broker)) - before:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            if b"keeper_child" in command:
-                os.kill(pid, signal.SIGKILL)
+        (keeper,) = set(keepers(site)) - before
+        os.kill(keeper, signal.SIGKILL)
         with pytest.raises(UnavailableError, match="keeps the lease's keys has ended"):
             job.open_session(site.open_direct(terms, sealed, JobKey()))
         with pytest.raises(DeniedError, match="shares of nobody are at hand"):

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,7 +294,7 @@ def test_no_url_is_in_any_file_of_broker_log_or_ledger(site: DirectSite, lease: 
             job.locate(session, 3)
     plan = FilePlan.of(sealed.content, 2)
     for path in site.directory.rglob("*"):
-        if path.is_file():
+        with suppress(FileNotFoundError, IsADirectoryError):  # a partial tile that has gone meanwhile
             data = path.read_bytes()
             assert b"X-Amz-Signature" not in data, path
             assert plan.ciphertext_key.encode() not in data, path
