@@ -18,7 +18,7 @@ from custody.adapters.http_pool import Around, HttpPool, Target
 from custody.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 from custody.ports import Pinned, Presigned
 
-__all__ = ["PATIENCE", "AnswerError", "HttpBlob", "reason_of"]
+__all__ = ["PATIENCE", "SLOWEST", "TRANSIENT", "AnswerError", "HttpBlob", "reason_of"]
 
 PATIENCE: Final = 60.0
 """Seconds that a request is tried again for, and a second more for every ``SLOWEST`` bytes."""
@@ -29,7 +29,8 @@ SLOWEST: Final = 1 << 20
 _RENEW: Final = 60  # seconds before its end at which a URL is renewed: no request under way is cut off
 _MOST_WRONG: Final = 3  # answers of another range, until the store is held to be broken: a proxy may hiccup
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.ASCII)
-_TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that another attempt may improve."""
 
 
 class AnswerError(Exception):
@@ -153,7 +154,7 @@ class HttpBlob:
     def _check(self, response: http.client.HTTPResponse, first: int, last: int) -> None:
         """Require that the body will be the bytes asked for, of the pinned version."""
         key, status = self._blob.key, response.status
-        if status in _TRANSIENT:
+        if status in TRANSIENT:
             raise AnswerError(f"it answered {status}")
         if status == http.client.NOT_FOUND:
             raise NotFoundError(f"store: there is no {key}, or not this version of it any more")

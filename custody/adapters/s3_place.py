@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from custody.adapters.local_files import split_key
 from custody.errors import ConfigError, FormatError
 
-__all__ = ["S3Place"]
+__all__ = ["Addressing", "S3Place"]
 
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
@@ -27,6 +27,7 @@ _KNOWN: Final = frozenset({"endpoint", "region", "ca", "addressing", "profile"})
 _HINT: Final = "write it such as s3://bucket/prefix?region=eu-central-1, or with endpoint=https://host:port"
 
 Addressing = Literal["path", "virtual"]
+"""Where the bucket stands in a URL: in the path, or in the name of the host."""
 
 
 @dataclass(frozen=True, slots=True)

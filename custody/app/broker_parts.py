@@ -1,12 +1,14 @@
 """What the broker's configuration names, opened: secrets by URI, stores and databases by URL."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from custody.adapters.store import open_store
+from custody.adapters.store_s3 import S3Store
 from custody.client.settings import Surroundings
 from custody.crypto.secret import SecretBytes
-from custody.errors import ConfigError, CustodyError
+from custody.errors import ConfigError, CustodyError, UnavailableError
 from custody.ports import Presigner, Store
 from custody.tlog.note import NoteSigner
 
@@ -24,13 +26,17 @@ def secret_file(uri: str, folder: Path) -> Path:
 
 
 def store_at(url: str, folder: Path) -> Store:
-    """Open a store; ``file:relative`` is relative to the configuration."""
+    """Open a store; ``file:relative`` is relative to the configuration. ``ConfigError`` for a bucket that is unfit."""
     scheme, _, path = url.partition(":")
     if scheme == "file" and not path.startswith("//"):
         place = (folder / path).resolve()
         place.mkdir(mode=0o750, parents=True, exist_ok=True)
         url = place.as_uri()
-    return open_store(url, Surroundings.real())
+    store = open_store(url, Surroundings.real())
+    if isinstance(store, S3Store):
+        with suppress(UnavailableError):  # stops must be honoured while it is down; it is asked before the first write
+            store.probe()
+    return store
 
 
 def direct_access(setting: str | None, store: Store) -> str | Presigner | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from custody.broker.ledger import Ledger
 from custody.broker.opener import Opener
 from custody.broker.sessions import Sessions
+from custody.broker.upload_sessions import Uploads
 from custody.broker.vault import Vault
 from custody.documents.dsse import Envelope
 from custody.errors import DeniedError
@@ -42,6 +43,7 @@ class Context:
     direct: str | Presigner | None = None
     vault: Vault = field(default_factory=Vault)
     sessions: Sessions = field(default_factory=Sessions)
+    uploads: Uploads = field(default_factory=Uploads)
     shut: set[str] = field(default_factory=set)
     unlogged: dict[str, Envelope] = field(default_factory=dict)
     unpublished: dict[str, int] = field(default_factory=dict)

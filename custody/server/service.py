@@ -16,9 +16,9 @@ from custody.errors import CustodyError, FormatError, UnavailableError
 from custody.server.changes import Changes
 from custody.server.guard import Guard
 from custody.server.pools import Pools
+from custody.server.uploads import UploadService
 from custody.wire.messages import place_to, receipt_to, request_to, version_to
 from custody.wire.v1 import broker_pb2 as pb
-from custody.wire.v1.broker_pb2_grpc import BrokerServicer
 
 __all__ = ["MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Service"]
 
@@ -35,7 +35,7 @@ _STALL: Final = 30.0
 """Seconds a reader may leave one message untaken before its stream ends; it can resume where it was."""
 
 
-class Service(BrokerServicer):
+class Service(UploadService):
     """Adapter between gRPC and the broker's use cases; it decides nothing."""
 
     def __init__(self, context: Context, guard: Guard, pools: Pools, changes: Changes) -> None:

@@ -173,7 +173,7 @@ def place_to(folder: str, ciphertext: Presigned | None, digests: Presigned | Non
     for item, presigned in ((place.ciphertext, ciphertext), (place.digests, digests)):
         if presigned is not None:
             item.MergeFrom(
-                pb.PresignedGet(url=presigned.url, headers=presigned.headers, expires=max(0, presigned.expires))
+                pb.SignedRequest(url=presigned.url, headers=presigned.headers, expires=max(0, presigned.expires))
             )
     return place
 
@@ -188,7 +188,7 @@ def place_from(message: pb.Place) -> PlaceReply:
     return PlaceReply("", _presigned(message.ciphertext), _presigned(message.digests))
 
 
-def _presigned(message: pb.PresignedGet) -> Presigned:
+def _presigned(message: pb.SignedRequest) -> Presigned:
     headers = dict(message.headers)
     for name, value in headers.items():
         if _HEADER.fullmatch(name) is None or not value.isascii() or not value.isprintable():

@@ -1,24 +1,10 @@
 """S3 as a store: the contract on a fake and on a real server, and what only S3 can suffer."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from custody.adapters.store_s3 import S3Store
 from tests.contracts.store_suite import StoreSuite
-from tests.doubles.s3 import S3Server, credentials, moto_server, weed_server
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with weed_server(tmp_path_factory.mktemp("weed")) as server:
-        yield server
+from tests.doubles.s3 import S3Server, credentials
 
 
 @pytest.fixture(autouse=True)

@@ -3,13 +3,10 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
@@ -24,6 +21,7 @@ from botocore.config import Config
 from custody.adapters.http_pool import Around
 from custody.adapters.s3_place import S3Place
 from custody.adapters.store_s3 import S3Store
+from custody.app.demo.places import WEED_PORTS, free_ports, weed_answers, weed_command
 from custody.client.settings import Surroundings
 
 __all__ = ["KEY_ID", "SECRET", "S3Server", "credentials", "moto_server", "weed_server"]
@@ -88,7 +86,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def moto_server() -> Iterator[S3Server]:
     """Run moto in a process of its own."""
-    port = _free_ports(1)[0]
+    port = free_ports(1)[0]
     command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, f"http://127.0.0.1:{port}/") as endpoint:
         yield S3Server(endpoint)
@@ -97,29 +95,22 @@ def moto_server() -> Iterator[S3Server]:
 @contextmanager
 def weed_server(directory: Path) -> Iterator[S3Server]:
     """Run SeaweedFS with its data in ``directory``."""
-    s3, master, volume, filer, *grpc = _free_ports(8)
+    ports = free_ports(WEED_PORTS)
     identity = {"name": "test", "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}], "actions": ["Admin"]}
-    (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    (directory / "identities.json").write_text(json.dumps({"identities": [identity]}))
     (directory / "data").mkdir()
-    command = [
-        str(Path(sys.executable).with_name("weed")),
-        *("server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={directory / 'data'}", "-filer", "-s3"),
-        *(f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
-        *(f"-s3.port.grpc={grpc[0]}", f"-master.port.grpc={grpc[1]}", f"-volume.port.grpc={grpc[2]}"),
-        *(f"-filer.port.grpc={grpc[3]}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
-        *(f"-s3.config={directory / 's3.json'}", "-master.volumeSizeLimitMB=64", "-volume.max=100"),
-    ]
-    with _running(command, f"http://127.0.0.1:{s3}/") as endpoint:
+    command = weed_command(directory, ports)
+    with _running(command, f"http://127.0.0.1:{ports[0]}/") as endpoint:
         yield S3Server(endpoint)
     shutil.rmtree(directory / "data", ignore_errors=True)
 
 
 @contextmanager
-def _running(command: list[str], endpoint: str) -> Iterator[str]:
+def _running(command: Sequence[str], endpoint: str) -> Iterator[str]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while not _answers(endpoint):
+        while not weed_answers(endpoint):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not start")
             time.sleep(0.1)
@@ -131,24 +122,3 @@ def _running(command: list[str], endpoint: str) -> Iterator[str]:
 
 def _fresh_prefix() -> str:
     return f"test/{next(_PREFIXES)}"
-
-
-def _answers(endpoint: str) -> bool:
-    try:
-        urllib.request.urlopen(endpoint, timeout=2).close()  # noqa: S310 - an address of this machine
-    except urllib.error.HTTPError as error:
-        error.close()
-        return True
-    except OSError:
-        return False
-    return True
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -6,7 +6,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 
 from custody.adapters.store import open_store
-from custody.app.sealing import Sealed, Sealing, seal
+from custody.app.sealing import IntoStore, Sealed, Sealing, seal
 from custody.app.source import scan
 from custody.client.settings import Surroundings
 from custody.crypto import hpke, keys
@@ -100,7 +100,7 @@ class Site(Deployment):
                 segment=segment,
             ),
             root=self.root,
-            store=self.store(),
+            target=IntoStore(self.store(), version),
             rng=rng,
             random_into=random_into,
             clock=now,

@@ -1,12 +1,12 @@
 """Direct mode over S3: the job reads at presigned URLs, renewed through the broker, with no credentials of its own."""
 
-import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,9 @@ from custody.segments.layout import FilePlan
 from custody.values import U64
 from custody.wire.messages import PlaceReply
 from tests.doubles.direct import DirectSite, JobKey
+from tests.doubles.faulty_proxy import Fault, FaultyProxy
 from tests.doubles.s3 import S3Server, credentials, weed_server
 from tests.doubles.site import now, write_model
-from tests.doubles.weather import FAULTS, Weather, weather
 
 SIZES = {"config.json": 300, "empty": 0, "weights.bin": 1_000_000}
 SIZE = sum(SIZES.values())
@@ -35,15 +35,15 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="module")
-def sky(weed: S3Server) -> Iterator[Weather]:
+def proxy(weed: S3Server) -> Iterator[FaultyProxy]:
     """What lies between everybody and the store."""
-    with weather(weed.endpoint) as state:
-        yield state
+    with FaultyProxy(int(weed.endpoint.rpartition(":")[2])).running() as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, weed: S3Server, sky: Weather) -> Iterator[DirectSite]:
-    bucket = weed.url(weed.common, "direct", endpoint=sky.endpoint)
+def site(tmp_path_factory: pytest.TempPathFactory, weed: S3Server, proxy: FaultyProxy) -> Iterator[DirectSite]:
+    bucket = weed.url(weed.common, "direct", endpoint=proxy.endpoint)
     with DirectSite(tmp_path_factory.mktemp("direct") / "site", how="presigned", bucket=bucket) as running:
         yield running
 
@@ -218,7 +218,8 @@ def test_a_lying_broker_names_no_url_but_of_http(site: DirectSite, sealed: Seale
         assert url not in str(caught.value)
 
 
-LASTING = ("503", "cut", "wrong range", "flipped", "shifted")
+PASSING = tuple(fault for fault in Fault if fault is not Fault.SILENT)  # silence is waited for long
+LASTING = (Fault.BUSY, Fault.CUT, Fault.OTHER_RANGE, Fault.FLIPPED, Fault.LYING_RANGE)
 _FASTER = 20
 
 
@@ -230,28 +231,18 @@ def quick() -> Surroundings:
     )
 
 
-def test_in_any_weather_the_job_gets_the_sealers_bytes_or_none(
-    site: DirectSite, sealed: Sealed, source: Path, sky: Weather
+def test_whatever_the_store_answers_the_job_gets_the_sealers_bytes_or_none(
+    site: DirectSite, sealed: Sealed, source: Path, proxy: FaultyProxy
 ) -> None:
     """Faults that a resend mends are mended; those that last are errors, and the buffer is zeros."""
     _, lease = site.granted_direct(sealed, sessions=U64(1), bytes=U64(SIZE))
     weights = (source / "weights.bin").read_bytes()
-    chance = random.Random(20261127)
     outcomes: Counter[str] = Counter()
     with site.job(around=quick()) as custody, custody.lease(lease).open(patience=40) as session:
         session.read("weights.bin", 0, 1)
-        for fault in (*FAULTS, *LASTING, "all", "all", "all"):
-            lasts = fault != "all" and outcomes[fault] > 0
-            odds = 0.6 if fault == "all" else 1.0
-            left = [10_000 if lasts else 2]
-
-            def next_one(fault: str = fault, odds: float = odds, left: list[int] = left) -> str:
-                if not left[0] or chance.random() > odds:
-                    return ""
-                left[0] -= 1
-                return chance.choice(FAULTS) if fault == "all" else fault
-
-            sky.next = next_one
+        for fault, times in [(fault, 2) for fault in PASSING] + [(fault, 10_000) for fault in LASTING]:
+            left = iter([fault] * times)
+            proxy.choose = partial(next, left, None)
             out = bytearray(b"?" * len(weights))
             try:
                 session.readinto("weights.bin", out)
@@ -261,11 +252,9 @@ def test_in_any_weather_the_job_gets_the_sealers_bytes_or_none(
             else:
                 assert out == weights, fault
                 outcomes["read"] += 1
-            outcomes[fault] += 1
-        sky.next = str
+        proxy.choose = lambda: None
         assert session.read("weights.bin") == weights
-    assert set(sky.happened) == set(FAULTS)
-    assert outcomes["read"] >= len(FAULTS) - 2  # but for what was altered unnoticed on the way
+    assert outcomes["read"] >= len(PASSING) - 2  # but for what was altered unnoticed on the way
     assert outcomes["refused"] >= len(LASTING) + 2
 
 

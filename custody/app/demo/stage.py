@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,15 @@ class Stage:
         found: dict[str, Any] = json.loads(answer)
         return found
 
-    def serve(self, name: str, *words: str) -> str:
+    def background(self, name: str, command: Sequence[str]) -> None:
+        """Start a program that is none of ours and says nothing."""
+        with (self.directory / f"{name}.err").open("a") as errors:
+            self.servers[name] = subprocess.Popen(
+                command, cwd=self._base(), stdout=errors, stderr=errors, text=True, start_new_session=True
+            )
+        (self.directory / f"{name}.pid").write_text(f"{self.servers[name].pid}\n")
+
+    def serve(self, name: str, *words: str, environment: Mapping[str, str] | None = None) -> str:
         """Start a server and return the address in the line with which it says that it is ready."""
         with (self.directory / f"{name}.err").open("a") as errors:
             process = subprocess.Popen(
@@ -71,6 +79,7 @@ class Stage:
                 stderr=errors,
                 text=True,
                 start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )
         self.servers[name] = process
         (self.directory / f"{name}.pid").write_text(f"{process.pid}\n")
