@@ -41,7 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["directory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Stored]]:
-    """A running deployment, and its store as only the broker may open it."""
+    """A running deployment, and its store as only the broker may open it. On S3 its log is there too."""
     folder = tmp_path_factory.mktemp("deployment") / "site"
     if request.param == "directory":
         with Site(folder) as site, closing(LocalStore(folder / "store")) as store:
@@ -53,6 +53,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         lock = '\n[store.lock.standard]\nmode = "compliance"\ndays = 1\n[policy]'
 
         def on_s3(text: str) -> str:
+            text = text.replace('store = "file:../log"', f'store = "{server.url(server.common, "log")}"')
             return text.replace('url = "file:../store"', f'url = "{url}"').replace("[policy]", lock)
 
         with (
