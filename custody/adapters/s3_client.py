@@ -34,6 +34,8 @@ _REFUSED: Final = {
     "RequestTimeTooSkewed": "this computer's clock is wrong",
     "ExpiredToken": "the credentials have ended: renew them",
     "InvalidBucketName": "correct the URL",
+    "InvalidRequest": "does this bucket know what was asked? Object lock is chosen when a bucket is made",
+    "NotImplemented": "this server does not know what was asked",
 }
 
 

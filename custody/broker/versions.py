@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from custody.broker.context import Context, Peer, known_peer
+from custody.broker.retention import lock_version
 from custody.crypto.digests import check_digest
 from custody.documents.content import Content
 from custody.documents.dsse import Envelope
@@ -71,6 +72,7 @@ def register(context: Context, peer: Peer, data: bytes, *, store: bool = False) 
         elif context.store.get(key, MAX_MANIFEST) != data:
             message = f"{content.version}: the manifest in the store is another one"
             raise IntegrityError(message)
+        lock_version(context, content)
         with ledger.reading() as state:
             party = verify_actor(manifest.content, content.sealer, state.root, ledger.clock())
             index = ledger.append(

@@ -53,10 +53,10 @@ class DirectSite(Site):
         given = change or self.change_config
 
         def changed(text: str) -> str:
-            store = 'url = "file:../store"\n'
+            store = 'url = "file:../store"'
             assert store in text
-            url = f'url = "{self.bucket}"\n' if self.bucket else store
-            return given(text.replace(store, url if how is None else f'{url}direct = "{how}"\n'))
+            url = f'url = "{self.bucket}"' if self.bucket else store
+            return given(text.replace(store, url if how is None else f'direct = "{how}"\n{url}'))
 
         return super().configure(changed)
 

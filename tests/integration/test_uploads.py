@@ -5,10 +5,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import blake3
 import pytest
+from botocore.exceptions import ClientError
 
 from custody.adapters.home import Home
 from custody.adapters.s3_place import S3Place
@@ -39,7 +41,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["directory", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Stored]]:
-    """A running deployment, and its store as only the broker may open it."""
+    """A running deployment, and its store as only the broker may open it. On S3 its log is there too."""
     folder = tmp_path_factory.mktemp("deployment") / "site"
     if request.param == "directory":
         with Site(folder) as site, closing(LocalStore(folder / "store")) as store:
@@ -47,9 +49,15 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         return
     with pytest.MonkeyPatch.context() as patch, weed_server(tmp_path_factory.mktemp("weed")) as server:
         credentials(patch)
-        url = server.url(server.common)
+        url = server.url(server.bucket(lock=True))
+        lock = '\n[store.lock.standard]\nmode = "compliance"\ndays = 1\n[policy]'
+
+        def on_s3(text: str) -> str:
+            text = text.replace('store = "file:../log"', f'store = "{server.url(server.common, "log")}"')
+            return text.replace('url = "file:../store"', f'url = "{url}"').replace("[policy]", lock)
+
         with (
-            Site(folder, change_config=lambda text: text.replace('url = "file:../store"', f'url = "{url}"')) as site,
+            Site(folder, change_config=on_s3) as site,
             closing(S3Store(S3Place.parse(url), Surroundings.real())) as s3,
         ):
             yield site, s3
@@ -109,6 +117,24 @@ def test_who_may_not_seal_the_name_uploads_nothing(site: Site, store: Stored, so
     with site.calls("olga") as calls, pytest.raises(DeniedError, match="olga may not seal"):
         calls.begin_upload("demo/other@1", os.urandom(32), SEGMENT, [5])
     assert list(store.list("")) == before
+
+
+def test_nobody_deletes_a_version_whose_retention_class_locks_it(place: tuple[Site, Stored], source: Path) -> None:
+    site, store = place
+    if not isinstance(store, S3Store):
+        pytest.skip("a directory has no locks")
+    sealed = upload(site, job_of(site, source, "demo/locked@1"))
+    keys = list(store.list(version_prefix(bytes.fromhex(sealed.content.vid))))
+    assert len(keys) == 2 * len(SIZES) + 1
+    for key in keys:  # with all rights that the broker's credentials have
+        version = store.pin(key).version.removeprefix("id:")
+        with pytest.raises(ClientError, match="AccessDenied"):
+            store._client.delete_object(
+                Bucket=store._bucket, Key=store._name(key), VersionId=version, BypassGovernanceRetention=True
+            )
+    with pytest.raises(FormatError, match="retention class") as caught:
+        upload(site, replace(job_of(site, source, "demo/mistyped@1"), retention="standrad"))
+    assert "standard" in caught.value.hint
 
 
 def test_a_seal_that_fails_leaves_nothing(site: Site, store: Stored, source: Path) -> None:

@@ -172,7 +172,8 @@ def weed_command(folder: Path, ports: Sequence[int]) -> Sequence[str]:
         *(program, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-filer", "-s3"),
         *(f"-{name}={port}" for name, port in zip(names, ports[:4], strict=True)),
         *(f"-{name}.grpc={port}" for name, port in zip(names, ports[4:], strict=True)),
-        *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 'identities.json'}"),
+        *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
+        f"-s3.config={folder / 'identities.json'}",
         *("-master.volumeSizeLimitMB=64", "-volume.max=100"),
     ]
 
