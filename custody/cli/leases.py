@@ -53,7 +53,7 @@ def list_command(ctx: click.Context, everything: bool) -> None:
     bad = [item for item in found if not isinstance(item, RequestView)]
     output.table(
         ("LEASE", "VERSION", "FOR", "MODE", "STANDS", "ENDS", "LEFT", "USED", "SESSIONS"),
-        [tuple(row[name] for name in _COLUMNS) for row in rows],
+        [tuple((row | {"mode": mode_text(row["mode"])})[name] for name in _COLUMNS) for row in rows],
     )
     for digest, error in bad:
         output.warn(f"request {digest[:16]} does not verify and is not shown: {error.message}")
@@ -144,7 +144,7 @@ def _row(view: RequestView, now: int) -> dict[str, Any]:
         "for": terms.beneficiary,
         "left": "over" if over or left <= 0 else span(left),
         "lease": found.granted[:16],
-        "mode": mode_text(terms.mode),
+        "mode": terms.mode,
         "sessions": f"{view.sessions} of {terms.sessions}",
         "stands": found.reason or (f"{found.stopped}, stopping" if found.stopped else view.phase),
         "used": f"{size_text(view.spent).partition(' (')[0]} of {size_text(terms.bytes).partition(' (')[0]}",

@@ -151,10 +151,10 @@ def pending_command(ctx: click.Context, everything: bool) -> None:
     rows.sort(key=lambda row: row["yours"] != "decide")
     output.table(
         ("REQUEST", "VERSION", "FOR", "PURPOSE", "MODE", "ASKED BY", "STANDS", "START LEFT", "YOU"),
-        [tuple(row[name] for name in _COLUMNS) for row in rows],
+        [tuple((row | {"mode": mode_text(row["mode"])})[name] for name in _COLUMNS) for row in rows],
     )
     for row in rows:
-        if row["mode"] == mode_text("direct") and row["yours"] == "decide":
+        if row["mode"] == "direct" and row["yours"] == "decide":
             output.warn(f"request {row['request']} is for direct mode: PERMANENT, NOT REVOCABLE")
     for digest, error in bad:
         output.warn(f"request {digest[:16]} does not verify and is not shown: {error.message}")
@@ -263,7 +263,7 @@ def _row(view: RequestView, person: str, now: int) -> dict[str, str]:
     return {
         "asked_by": actor_name(found.request.requester),
         "for": terms.beneficiary,
-        "mode": mode_text(terms.mode),
+        "mode": terms.mode,
         "purpose": terms.purpose,
         "request": found.digest[:16],
         "stands": stands,

@@ -24,7 +24,7 @@ def test_it_is_said_to_be_permanent_to_everybody_and_cannot_be_called_back(peopl
     request = people.ask("--mode", "direct", "--sessions", "2")
     pending = people.look("alice", "pending", "--output", "json")
     (row,) = json.loads(pending.out)["requests"]
-    assert row["mode"] == "DIRECT, PERMANENT"
+    assert row["mode"] == "direct"
     assert f"request {row['request']} is for direct mode: {PERMANENT}" in pending.err
     for person in ("alice", "bob"):
         approved = people(person, "approve", request, "--yes")
