@@ -17,7 +17,7 @@ def run(*command: str, cwd: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_demo_is_told_on_s3_and_starts_again(tmp_path: Path) -> None:
+def test_the_demo_is_told_on_s3_and_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "model.bin"
     model.write_bytes(os.urandom(9 << 20))  # more than one part of an upload
     custody = (sys.executable, "-m", "custody.cli")
@@ -33,5 +33,10 @@ def test_the_demo_is_told_on_s3_and_starts_again(tmp_path: Path) -> None:
     run(str(tmp_path / "demo/up"), cwd=tmp_path)
     try:
         assert "demo/minilm@1" in run(*custody, "--home", str(tmp_path / "demo/homes/dave"), "versions", cwd=tmp_path)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "demo/s3/credentials"))
+        (tmp_path / "copy").mkdir()
+        alice = ("--home", str(tmp_path / "demo/homes/alice"))
+        copied = run(*custody, *alice, "store", "copy", "--to", f"file:{tmp_path}/copy", cwd=tmp_path)
+        assert copied.startswith("demo/minilm@1  9.0 MiB")
     finally:
         run(str(tmp_path / "demo/down"), cwd=tmp_path)
