@@ -31,6 +31,7 @@ class Stage:
     say: Callable[[str], None]
     title: Callable[[str], None]
     servers: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
+    abrupt: set[str] = field(default_factory=set)
 
     def home(self, who: str) -> Path:
         """Where somebody keeps settings, keys and memory."""
@@ -62,7 +63,8 @@ class Stage:
         return found
 
     def background(self, name: str, command: Sequence[str]) -> None:
-        """Start a program that is none of ours and says nothing."""
+        """Start a program that is none of ours, says nothing, and takes too long to end of itself: it is killed."""
+        self.abrupt.add(name)
         with (self.directory / f"{name}.err").open("a") as errors:
             self.servers[name] = subprocess.Popen(
                 command, cwd=self._base(), stdout=errors, stderr=errors, text=True, start_new_session=True
@@ -95,6 +97,8 @@ class Stage:
         process = self.servers.pop(name, None)
         if process is None:
             return
+        if name in self.abrupt:
+            process.kill()
         process.terminate()
         try:
             process.wait(15)

@@ -177,7 +177,10 @@ def _leave(stage: Stage, place: Place, address: str) -> None:
     )
     down = _SCRIPT.format(what="Stops the servers of this demo.") + (
         "for name in broker witness s3; do\n"
-        '    [ ! -f "$name.pid" ] || { kill "$(cat "$name.pid")" 2>/dev/null || true; rm -f "$name.pid"; }\n'
+        '    signal=TERM; [ "$name" != s3 ] || signal=KILL\n'
+        '    [ -f "$name.pid" ] || continue\n'
+        '    kill -s "$signal" "$(cat "$name.pid")" 2>/dev/null || true\n'
+        '    rm -f "$name.pid"\n'
         "done\n"
     )
     for name, text in (("up", up), ("down", down)):
