@@ -17,7 +17,15 @@ from custody.adapters.ledger import open_journal
 from custody.adapters.policy_cedar import CedarPolicy
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker_config import BrokerConfig
-from custody.app.broker_parts import database_url, load_log_signer, load_row_key, secret_file, store_at
+from custody.app.broker_parts import (
+    database_url,
+    direct_access,
+    load_log_signer,
+    load_row_key,
+    lock_rules,
+    secret_file,
+    store_at,
+)
 from custody.app.deployment import read_bundle
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import require_unseen
@@ -29,6 +37,7 @@ from custody.broker.pruning import Pruner
 from custody.broker.refusals import Refusals
 from custody.broker.start import begin, end
 from custody.broker.upkeep import Upkeep
+from custody.broker.upload_sessions import UploadLimits, Uploads
 from custody.crypto.secret import harden_process
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
@@ -91,14 +100,18 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
                 _trouble(UnavailableError(f"{reason}: whether it has seen more of this log shows when it answers"))
         stops = folder / config.state
         stops.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = store_at(config.store.url, folder)
         context = Context(
             ledger=ledger,
-            store=store_at(config.store.url, folder),
+            store=store,
             log=log,
             policy=CedarPolicy(read_bundle(folder / config.policy.directory)),
             opener=Opener(),
             stops=stops,
             receipt_timeout=float(config.receipt_timeout),
+            direct=direct_access(config.store.direct, store),
+            uploads=Uploads(UploadLimits(config.store.upload_gib << 30, config.store.upload_hours * 3600)),
+            locks=lock_rules(config),
         )
         stack.callback(context.opener.close)
         begin(context, roots)

@@ -9,19 +9,17 @@
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 from custody.broker.closing import close_overdue, end_session
 from custody.broker.context import Context
-from custody.broker.requests import make_release_key
+from custody.broker.requests import log_release_key
 from custody.broker.stops import honour_tombstones
 from custody.broker.succession import enter_successor
 from custody.broker.trust import adopt_root
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
 from custody.errors import ConfigError, CustodyError
-from custody.ports import JournalTransaction
 
 __all__ = ["begin", "end"]
 
@@ -105,14 +103,4 @@ def _new_release_keys(context: Context) -> None:
         waiting = [found.digest for found in state.live.values() if found.phase in ("requested", "granted")]
         deployment = state.deployment
     for request in waiting:
-        key = make_release_key(context, deployment, request)
-        with ledger.reading() as state:
-            ledger.append(
-                "release-key",
-                actor=ledger.identity.party,
-                documents={"release-key": key},
-                request=request,
-                release_key=key.digest,
-                parent=state.requests[request].entry,
-                also=partial(JournalTransaction.delete_shares, request=request),
-            )
+        log_release_key(context, deployment, request)

@@ -106,7 +106,10 @@ class FileBytes(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Entry(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry. ``build`` is the digest of the broker's code; ``root`` and ``policy`` those in force."""
+    """One entry. ``build`` is the digest of the broker's code; ``root`` and ``policy`` those in force.
+
+    ``mode`` stands where keys leave for good; what is streamed does not say so.
+    """
 
     schema: Literal["custody/entry/v1"]
     type: EntryType
@@ -131,6 +134,7 @@ class Entry(Record, frozen=True, kw_only=True, omit_defaults=True):
     session: Digest | None = None
     files: Annotated[tuple[Range, ...], Meta(max_length=_MAX_ITEMS)] = ()
     ceiling: U64 | None = None
+    mode: Literal["direct"] | None = None
     served: Annotated[tuple[FileBytes, ...], Meta(max_length=_MAX_ITEMS)] = ()
     persons: Annotated[tuple[PersonId, ...], Meta(max_length=_MAX_ITEMS)] = ()
     key_commit: Digest | None = None
@@ -204,7 +208,7 @@ FIELDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
         (
             "session-intent",
             "actor documents version content request terms session beneficiary files ceiling parent",
-            "",
+            "mode",
         ),
         ("session-outcome", "request terms session outcome parent", "served reason"),
         ("stop", "actor documents reason request parent", "terms"),
