@@ -1,6 +1,6 @@
 """What the core asks of the outside world. Adapters fulfil these; contract suites in ``tests/contracts`` check them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
@@ -18,6 +18,7 @@ __all__ = [
     "Policy",
     "Presigned",
     "Presigner",
+    "Pruned",
     "Retainer",
     "Rng",
     "Store",
@@ -202,11 +203,19 @@ class Retainer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JournalRow:
-    """One entry as stored: its index, leaf bytes and row MAC."""
+    """One entry as stored: its index, leaf bytes and row MAC (empty where the log's store gave it, under a root)."""
 
     index: int
     entry: bytes
     mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many entries, from the first on, are only in the log's store; and the root (32 bytes) of their tree."""
+
+    size: int
+    root: bytes
 
 
 class JournalTransaction(Protocol):
@@ -247,7 +256,7 @@ class Journal(Protocol):
 
     def rows(self, start: int, limit: int) -> Sequence[JournalRow]:
         """Return up to ``limit`` rows from index ``start``, in order, each MAC verified. Raises ``IntegrityError`` on a
-        row that was edited, inserted or reordered, and on gaps.
+        row that was edited, inserted or reordered, on gaps, and for rows that are not there because they were pruned.
         """
         ...
 
@@ -269,6 +278,18 @@ class Journal(Protocol):
 
     def swap_checkpoint(self, old: bytes | None, new: bytes) -> None:
         """Compare and swap the newest signed checkpoint. Raises ``ConflictError`` when ``old`` is not it."""
+        ...
+
+    def pruned(self) -> Pruned | None:
+        """Return what was pruned, its MAC verified; ``None`` where all entries are there. Raises ``IntegrityError``."""
+        ...
+
+    def prune(self, to: Pruned, documents: Collection[str]) -> None:
+        """Forget the entries below ``to.size`` and documents by envelope digest, and remember ``to``: all in one
+        transaction. Whoever asks has made sure that the log's store has them.
+
+        Raises ``ConflictError`` unless more is pruned than before and at least one entry stays.
+        """
         ...
 
     def close(self) -> None:

@@ -37,10 +37,11 @@ class _Log(_Table, frozen=True, kw_only=True):
 
 
 class _Ledger(_Table, frozen=True, kw_only=True):
-    """The database, and the key of its row MACs."""
+    """The database, the key of its row MACs, and when published entries leave it (never, unless it is said)."""
 
     url: _Text
     row_key: _Text
+    prune_after_days: _Positive | None = None
 
 
 class _Lock(_Table, frozen=True, kw_only=True):
@@ -149,6 +150,7 @@ store = "file:../log"
 [ledger]
 url = "sqlite:ledger.sqlite"             # or postgresql+psycopg://…
 row-key = "file:row.key"
+# prune-after-days = 400                 # older entries leave the database: first have a second copy of the log
 
 [store]
 url = "file:../store"                    # or s3://bucket/prefix?region=…

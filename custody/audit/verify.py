@@ -60,7 +60,7 @@ def verify_log(
         raise NotFoundError("there is no log here: no checkpoint can be read", hint="name the directory of the log")
     if shown is None and report.found == 0:
         report.find(Finding(None, "checkpoint-missing", "the newest checkpoint is missing", "checkpoint"))
-    report.deployment = pins.deployment or first.checkpoint.origin
+    report.deployment = pins.deployment or _first_log(source, sizes) or first.checkpoint.origin
     if saved is not None:
         saved.require_pins(report.deployment, pins.genesis)
     _Walk(source, report, pins, shown=shown, sizes=sizes, saved=saved, progress=progress).run(first)
@@ -160,9 +160,11 @@ class _Walk:
             self._tree.append(leaf)
             self._judge.lost(index, data)
         else:
+            ended = self._tree.root() if self._judge.state.ended else b""
             self._tree.append(actual)
             self._judge.entry(index, data)
             self._report.audited += 1
+            self._compare_predecessor(index, ended)
         if not self._judge.state.roots:
             return
         if index == 0:
@@ -217,6 +219,16 @@ class _Walk:
             else:
                 self._report.find(Finding(None, "checkpoint-inconsistent", text, claim.path))
         self._differing.clear()
+
+    def _compare_predecessor(self, index: int, ended: bytes) -> None:
+        """Where a successor has just begun, require that the final checkpoint it names is of the tree so far."""
+        final = self._judge.state.root.log.predecessor if ended and not self._judge.state.ended else None
+        if final is None:
+            return
+        stated = Claim.read("the trust root", final).checkpoint.root
+        if stated != ended:
+            text = f"its final checkpoint has root {stated.hex()}, the entries before it make {ended.hex()}"
+            self._report.find(Finding(index, "fork", f"the successor does not go on where the log ended: {text}"))
 
     def _compare_saved(self) -> None:
         saved = self._saved
@@ -290,6 +302,15 @@ def _shown(source: Source, report: Report) -> Claim | None:
         return None
     except (FormatError, IntegrityError) as error:
         report.find(Finding(None, "checkpoint-format", error.message, "checkpoint"))
+        return None
+
+
+def _first_log(source: Source, sizes: Sequence[int] | None) -> str | None:
+    """Return which log the oldest kept checkpoint claims to be of; the first log is named like the deployment."""
+    size = sizes[0] if sizes else 0
+    try:
+        return Claim.read(kept_path(size), source.fetch(kept_path(size))).checkpoint.origin
+    except _UNREADABLE:
         return None
 
 

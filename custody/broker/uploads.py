@@ -21,7 +21,6 @@ from custody.broker.upload_sessions import MAX_BLOBS_OPEN, Upload
 from custody.broker.versions import MAX_DIGESTS, register
 from custody.documents.content import SEGMENT_SIZES, Content
 from custody.documents.manifest import Manifest
-from custody.entries.receipt import Receipt
 from custody.errors import ConflictError, CustodyError, DeniedError, FormatError, StoreError, UnavailableError
 from custody.ports import Presigned, Presigner, Sweeper
 from custody.segments.layout import FilePlan, manifest_key, version_prefix
@@ -114,8 +113,8 @@ def finish_blob(context: Context, peer: Peer, upload: str, place: tuple[int, boo
     return _size(found, place)
 
 
-def finish(context: Context, peer: Peer, upload: str, manifest: bytes) -> Receipt:
-    """Register the version that was uploaded, and forget the upload. Fine to repeat until the receipt is there."""
+def finish(context: Context, peer: Peer, upload: str, manifest: bytes) -> int:
+    """Register the version that was uploaded; return the index of its entry. Fine to repeat: its answer may be lost."""
     found = context.uploads.get(upload, peer.identity, context.ledger.clock())
     if not found.complete:
         raise FormatError(f"upload: {len(found.done)} of {2 * len(found.plans)} blobs are there")
@@ -125,12 +124,11 @@ def finish(context: Context, peer: Peer, upload: str, manifest: bytes) -> Receip
     with found.lock:
         if found.over:
             raise DeniedError("the upload is over", hint="seal again")
-        receipt = register(context, peer, manifest, store=True)
-        found.over = True
-    context.uploads.remove(found)
+        index = register(context, peer, manifest, store=True)
+        found.registered = True
     with suppress(StoreError):  # the next life of this broker finds the note, and the version in the log
         context.store.delete(_NOTES + found.vid.hex())
-    return receipt
+    return index
 
 
 def abort(context: Context, peer: Peer, upload: str) -> None:
@@ -190,7 +188,8 @@ def _registered(context: Context, vid: bytes) -> bool:
 
 def _discard(context: Context, upload: Upload) -> None:
     with upload.lock:
-        if upload.over:
+        if upload.over or upload.registered:
+            context.uploads.remove(upload)
             return
         upload.over = True
         for blob in upload.coming.values():

@@ -13,7 +13,6 @@ from custody.documents.dsse import Envelope
 from custody.documents.manifest import Manifest, Wrap
 from custody.documents.root import Root
 from custody.documents.sharing import Sharing
-from custody.entries.receipt import Receipt
 from custody.errors import ConflictError, FormatError, IntegrityError, NotFoundError
 from custody.ports import BlobReader
 from custody.rules.signers import verify_actor
@@ -33,20 +32,20 @@ _PIECE: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class VersionView:
-    """A version: its signed documents, the receipt of its entry, and the caller's own wraps."""
+    """A version: its signed documents, the index of its entry, and the caller's own wraps."""
 
     version: str
     content: Envelope
     sharing: Envelope
-    receipt: Receipt
+    place: int
     wraps: Sequence[Wrap]
 
 
-def register(context: Context, peer: Peer, data: bytes, *, store: bool = False) -> Receipt:
+def register(context: Context, peer: Peer, data: bytes, *, store: bool = False) -> int:
     """Take a sealed version into custody: everything that will be needed to open it must be there and whole.
 
-    ``store`` puts the manifest there, after everything else was checked (uploads). The same manifest again returns the
-    receipt of the first time.
+    ``store`` puts the manifest there, after everything else was checked (uploads). Returns the index of its entry; the
+    same manifest again returns that of the first time.
     """
     manifest = Manifest.parse(data)
     content, sharing = manifest.documents()
@@ -83,7 +82,7 @@ def register(context: Context, peer: Peer, data: bytes, *, store: bool = False) 
                 content=manifest.content.digest,
                 sharing=manifest.sharing.digest,
             )
-    return ledger.receipt(index, context.receipt_timeout)
+    return index
 
 
 def _check_wraps(manifest: Manifest, sharing: Sharing, root: Root) -> None:
@@ -171,6 +170,6 @@ def _view(context: Context, found: VersionState, device_ids: set[str]) -> Versio
         str(found.content.version),
         ledger.envelope(found.content_envelope),
         ledger.envelope(found.sharing_envelope),
-        ledger.receipt(int(found.entry.index), context.receipt_timeout),
+        int(found.entry.index),
         wraps,
     )

@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from custody.entries.receipt import Receipt
-from custody.errors import CustodyError, IntegrityError, UnavailableError
+from custody.errors import ConfigError, CustodyError, IntegrityError, UnavailableError
 from custody.ports import Clock, Journal, Store
 from custody.publishing.batch import BatchWriter, Head
 from custody.publishing.history import REBUILD
 from custody.publishing.recovery import recover
 from custody.publishing.release import Policies, Releaser
 from custody.publishing.settings import Settings
+from custody.publishing.succession import succeed
 from custody.publishing.witnesses import MonitoredWitness, WitnessPanel
 from custody.tlog.merkle import leaf_hash
 from custody.tlog.note import NoteSigner
@@ -111,6 +112,17 @@ class Publisher:
                 if self._releaser.accepted(found.published.note, size, size):
                     self._show(found.published)
 
+    def succeed(self, vkey: str, final: bytes) -> None:
+        """Go on as the log ``vkey`` where a predecessor ended with ``final``, unless that is done; then ``recover``."""
+        with self._round, self._judged():
+            if self._log_key.encode() == vkey:
+                succeed(self._journal, self._store, self._batch, final)
+                return
+            raise ConfigError(
+                f"the log key that is configured is {self._log_key.encode()}, the trust root names {vkey}",
+                hint="name the key of that log under [log] in the configuration",
+            )
+
     def start(self) -> None:
         """Run in a new thread until ``stop``."""
         self._thread = threading.Thread(target=self.run, name="publisher", daemon=True)
@@ -167,13 +179,19 @@ class Publisher:
             self._done.wait_for(
                 lambda: self._failed or self._stopping or self.published.size > index, max(0.0, timeout)
             )
-            if self._failed is not None:
-                raise self._failed.with_traceback(None)
+        return self.settled(index, timeout)
+
+    def settled(self, index: int, waited: float) -> Receipt:
+        """Return the receipt of an entry, or raise as ``wait`` does: for those who have waited ``waited`` seconds
+        elsewhere.
+        """
+        if self._failed is not None:
+            raise self._failed.with_traceback(None)
         if self.published.size > index:
             return self.receipt(index)
         if self._stopping:
             raise UnavailableError(f"entry {index} is not published: the log is stopping")
-        raise UnavailableError(f"entry {index} is not published after {timeout:g} s: {self._reason()}")
+        raise UnavailableError(f"entry {index} is not published after {waited:g} s: {self._reason()}")
 
     def receipt(self, index: int) -> Receipt:
         """Return the receipt of a published entry: its bytes, and its proof under the newest published checkpoint.

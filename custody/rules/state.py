@@ -139,6 +139,8 @@ class State:
     root_entries: list[Parent] = field(default_factory=list)
     root_envelopes: list[str] = field(default_factory=list)
     """Envelope digests, by epoch."""
+    ended: bool = False
+    """The log has ended: what follows is the root entry with which its successor begins."""
     versions: dict[str, VersionState] = field(default_factory=dict)
     vids: set[str] = field(default_factory=set)
     requests: dict[str, RequestState] = field(default_factory=dict)

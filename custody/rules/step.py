@@ -54,6 +54,7 @@ def step(state: State, entry: Entry, documents: Mapping[str, Envelope]) -> None:
         facts.require(entry.root == state.root_digest, "it names another trust root than the one in force")
         facts.require(entry.policy == state.root.policy, "it names another policy than the trust root's")
         facts.require(state.root.broker(entry.broker) is not None, f"{entry.broker} is not a broker of the trust root")
+        facts.require(not state.ended, "the log has ended: only a trust root that names its successor may follow")
     if entry.time < state.time - CLOCK_TOLERANCE:
         message = f"entry {state.size}: its time lies {state.time - entry.time} seconds before the entry before it"
         raise IntegrityError(message)

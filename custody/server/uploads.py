@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 from grpc.aio import ServicerContext
@@ -11,6 +12,7 @@ from custody.broker.context import Context, Peer
 from custody.errors import FormatError, UnavailableError
 from custody.server.guard import Guard
 from custody.server.pools import Pools
+from custody.server.receipts import Receipts
 from custody.wire.messages import receipt_to
 from custody.wire.v1 import broker_pb2 as pb
 from custody.wire.v1.broker_pb2_grpc import BrokerServicer
@@ -29,13 +31,17 @@ class UploadService(BrokerServicer):
     _context: Context
     _guard: Guard
     _pools: Pools
+    _receipts: Receipts
 
     async def BeginUpload(
         self, request: pb.BeginUploadRequest, context: "ServicerContext[pb.BeginUploadRequest, pb.Upload]"
     ) -> pb.Upload:
         async def work(peer: Peer) -> pb.Upload:
-            begun = await self._pools.call(
-                uploads.begin, self._context, peer, request.version, request.vid, request.segment, request.sizes
+            begun = await self._pools.upload(
+                peer.identity,
+                lambda: uploads.begin(
+                    self._context, peer, request.version, request.vid, request.segment, request.sizes
+                ),
             )
             return pb.Upload(
                 upload=begun.id,
@@ -50,14 +56,10 @@ class UploadService(BrokerServicer):
         self, request: pb.SignPartsRequest, context: "ServicerContext[pb.SignPartsRequest, pb.SignPartsReply]"
     ) -> pb.SignPartsReply:
         async def work(peer: Peer) -> pb.SignPartsReply:
-            signed = await self._pools.call(
-                uploads.sign_parts,
-                self._context,
-                peer,
-                request.blob.upload,
-                (request.blob.file, request.blob.digests),
-                request.first,
-                request.parts,
+            blob, place = request.blob, (request.blob.file, request.blob.digests)
+            signed = await self._pools.upload(
+                peer.identity,
+                lambda: uploads.sign_parts(self._context, peer, blob.upload, place, request.first, request.parts),
             )
             return pb.SignPartsReply(
                 parts=[pb.SignedRequest(url=one.url, headers=one.headers, expires=one.expires) for one in signed]
@@ -74,10 +76,7 @@ class UploadService(BrokerServicer):
             while (piece := await _next(pieces)) is not None:
                 if len(piece.data) > _MAX_PIECE:
                     raise FormatError(f"a piece of more than {_MAX_PIECE} bytes")
-                place = (piece.blob.file, piece.blob.digests)
-                size = await self._pools.call(
-                    uploads.write, self._context, peer, piece.blob.upload, place, piece.offset, piece.data
-                )
+                size = await self._pools.upload(peer.identity, partial(_write, self._context, peer, piece))
             return pb.BlobReply(size=size)
 
         return await self._guard.answer(context, work)
@@ -88,7 +87,9 @@ class UploadService(BrokerServicer):
         async def work(peer: Peer) -> pb.BlobReply:
             blob = request.blob
             place = (blob.file, blob.digests)
-            size = await self._pools.call(uploads.finish_blob, self._context, peer, blob.upload, place)
+            size = await self._pools.upload(
+                peer.identity, lambda: uploads.finish_blob(self._context, peer, blob.upload, place)
+            )
             return pb.BlobReply(size=size)
 
         return await self._guard.answer(context, work)
@@ -97,8 +98,10 @@ class UploadService(BrokerServicer):
         self, request: pb.FinishUploadRequest, context: "ServicerContext[pb.FinishUploadRequest, pb.Receipt]"
     ) -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
-            receipt = await self._pools.call(uploads.finish, self._context, peer, request.upload, request.manifest)
-            return receipt_to(receipt)
+            index = await self._pools.upload(
+                peer.identity, lambda: uploads.finish(self._context, peer, request.upload, request.manifest)
+            )
+            return receipt_to(await self._receipts.one(peer.identity, index))
 
         return await self._guard.answer(context, work)
 
@@ -106,10 +109,15 @@ class UploadService(BrokerServicer):
         self, request: pb.AbortUploadRequest, context: "ServicerContext[pb.AbortUploadRequest, pb.AbortUploadReply]"
     ) -> pb.AbortUploadReply:
         async def work(peer: Peer) -> pb.AbortUploadReply:
-            await self._pools.call(uploads.abort, self._context, peer, request.upload)
+            await self._pools.upload(peer.identity, lambda: uploads.abort(self._context, peer, request.upload))
             return pb.AbortUploadReply()
 
         return await self._guard.answer(context, work)
+
+
+def _write(context: Context, peer: Peer, piece: pb.BlobPiece) -> int:
+    place = (piece.blob.file, piece.blob.digests)
+    return uploads.write(context, peer, piece.blob.upload, place, piece.offset, piece.data)
 
 
 async def _next(pieces: AsyncIterator[pb.BlobPiece]) -> pb.BlobPiece | None:
