@@ -38,7 +38,7 @@ from custody.app.log_head import (
 from custody.app.new_ledger import new_ledger
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import ask_witnesses
-from custody.audit.judge import read_document
+from custody.audit.examine import read_document
 from custody.audit.report import Report
 from custody.audit.source import MAX_OBJECT, Source
 from custody.audit.verify import Pins

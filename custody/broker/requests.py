@@ -118,7 +118,7 @@ def view(context: Context, peer: Peer, digest: str) -> RequestView:
             message = f"there is no request {digest[:16]}…"
             raise NotFoundError(message)
         phase, reason = found.phase, found.reason or found.stopped
-        spent, used = found.spent, len(found.sessions)
+        spent, used = found.spent, found.begun
         places = ledger.entries_of(digest)
         envelopes = [
             found.envelope,

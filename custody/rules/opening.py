@@ -6,7 +6,6 @@ from custody.errors import DeniedError
 from custody.rules.deciding import cool_off_over
 from custody.rules.facts import Facts, find_lease, find_request
 from custody.rules.quorum import met
-from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, SessionState, State
 
 __all__ = [
@@ -97,7 +96,7 @@ def check_open(found: RequestState, document: OpenSession, size: int, now: int) 
         message = "files: not all of them are in the lease"
         raise DeniedError(message)
     check_window(found, now)
-    if len(found.sessions) >= terms.sessions:
+    if found.begun >= terms.sessions:
         message = f"all {terms.sessions} sessions of the lease are used"
         raise DeniedError(message, hint="file a new request")
     left = terms.bytes - found.spent
@@ -129,7 +128,7 @@ def session_intent(facts: Facts) -> None:
         message = f"the lease is {'being stopped' if found.stopped else found.phase}"
         raise DeniedError(message)
     facts.use_once(envelope.digest, "session")
-    facts.require_actor(verify_actor(envelope, document.workload, state.root, entry.time))
+    facts.require_actor(facts.signed(envelope, document.workload))
     facts.fresh(document.issued, "the open document")
     inside = is_subset(document.files, found.lease.files)  # else the sum would look beyond the content
     size = state.versions[found.request.version].content.size_of(document.files) if inside else 0

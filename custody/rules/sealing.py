@@ -6,7 +6,6 @@ from custody.documents.sharing import Sharing
 from custody.errors import ConflictError, DeniedError
 from custody.rules.facts import Facts
 from custody.rules.roots import accept_root, final_checkpoint
-from custody.rules.signers import verify_actor
 from custody.rules.state import VersionState
 
 __all__ = ["check_sharing", "manifest", "root"]
@@ -52,8 +51,8 @@ def manifest(facts: Facts) -> None:
     if content.version in state.versions or content.vid in state.vids:
         message = f"{content.version} exists already"
         raise ConflictError(message, hint="a version never changes; seal under another label")
-    party = verify_actor(content_envelope, content.sealer, state.root, entry.time)
-    facts.require(verify_actor(sharing_envelope, sharing.signer, state.root, entry.time) == party, "two sealers signed")
+    party = facts.signed(content_envelope, content.sealer)
+    facts.require(facts.signed(sharing_envelope, sharing.signer) == party, "two sealers signed")
     facts.require_actor(party)
     facts.not_from_the_future(content.created, "the content")
     sealer = party.id.removeprefix("person:")

@@ -5,7 +5,6 @@ from typing import Final
 from custody.documents.hello import Hello
 from custody.entries.entry import Party
 from custody.rules.facts import Facts
-from custody.rules.signers import verify_actor
 
 __all__ = ["LOG_END", "hello", "system"]
 
@@ -18,7 +17,7 @@ def hello(facts: Facts) -> None:
     document, envelope = facts.document(Hello)
     facts.require(document.deployment == facts.state.deployment, "it is of another deployment")
     facts.use_once(envelope.digest, "hello")
-    facts.require_actor(verify_actor(envelope, document.actor, facts.state.root, facts.entry.time))
+    facts.require_actor(facts.signed(envelope, document.actor))
     facts.fresh(document.issued, "the hello")
     facts.state.used.add(envelope.digest)
 
