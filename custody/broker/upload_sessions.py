@@ -30,7 +30,7 @@ class UploadLimits:
 @dataclass(slots=True)
 class Upload:
     """One upload. ``lock`` is held where it ends; ``coming`` are blobs under way and ``done`` those that are whole, by
-    file index and whether it is the digest list.
+    file index and whether it is the digest list. One that is ``registered`` is kept for a sealer who missed the answer.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Upload:
     coming: dict[tuple[int, bool], BlobUpload] = field(default_factory=dict)
     done: set[tuple[int, bool]] = field(default_factory=set)
     over: bool = False
+    registered: bool = False
 
     @property
     def complete(self) -> bool:
@@ -72,7 +73,8 @@ class Uploads:
         """Keep a new one. ``UnavailableError`` when there are too many, ``DeniedError`` when its vid is in use."""
         with self._lock:
             others = list(self._uploads.values())
-            if len(others) >= _OF_ALL or sum(other.identity == upload.identity for other in others) >= _OF_ONE:
+            going = [other.identity for other in others if not other.registered]
+            if len(going) >= _OF_ALL or going.count(upload.identity) >= _OF_ONE:
                 raise UnavailableError("too many uploads are under way", hint="finish one, or try again later")
             if any(other.vid == upload.vid for other in others):
                 raise DeniedError("this vid is in use")

@@ -114,10 +114,7 @@ def finish_blob(context: Context, peer: Peer, upload: str, place: tuple[int, boo
 
 
 def finish(context: Context, peer: Peer, upload: str, manifest: bytes) -> int:
-    """Register the version that was uploaded; return the index of its entry.
-
-    Fine to repeat until its receipt is there; then ``abort`` ends the upload.
-    """
+    """Register the version that was uploaded; return the index of its entry. Fine to repeat: its answer may be lost."""
     found = context.uploads.get(upload, peer.identity, context.ledger.clock())
     if not found.complete:
         raise FormatError(f"upload: {len(found.done)} of {2 * len(found.plans)} blobs are there")
@@ -127,11 +124,15 @@ def finish(context: Context, peer: Peer, upload: str, manifest: bytes) -> int:
     with found.lock:
         if found.over:
             raise DeniedError("the upload is over", hint="seal again")
-        return register(context, peer, manifest, store=True)
+        index = register(context, peer, manifest, store=True)
+        found.registered = True
+    with suppress(StoreError):  # the next life of this broker finds the note, and the version in the log
+        context.store.delete(_NOTES + found.vid.hex())
+    return index
 
 
 def abort(context: Context, peer: Peer, upload: str) -> None:
-    """Throw an upload away; fine when there is none. A version that was registered from it stays."""
+    """Throw an upload away; fine when there is none."""
     try:
         found = context.uploads.get(upload, peer.identity, context.ledger.clock())
     except CustodyError:
@@ -187,7 +188,8 @@ def _registered(context: Context, vid: bytes) -> bool:
 
 def _discard(context: Context, upload: Upload) -> None:
     with upload.lock:
-        if upload.over:
+        if upload.over or upload.registered:
+            context.uploads.remove(upload)
             return
         upload.over = True
         for blob in upload.coming.values():

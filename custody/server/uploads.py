@@ -37,7 +37,7 @@ class UploadService(BrokerServicer):
         self, request: pb.BeginUploadRequest, context: "ServicerContext[pb.BeginUploadRequest, pb.Upload]"
     ) -> pb.Upload:
         async def work(peer: Peer) -> pb.Upload:
-            begun = await self._pools.call(
+            begun = await self._pools.upload(
                 peer.identity,
                 lambda: uploads.begin(
                     self._context, peer, request.version, request.vid, request.segment, request.sizes
@@ -56,9 +56,8 @@ class UploadService(BrokerServicer):
         self, request: pb.SignPartsRequest, context: "ServicerContext[pb.SignPartsRequest, pb.SignPartsReply]"
     ) -> pb.SignPartsReply:
         async def work(peer: Peer) -> pb.SignPartsReply:
-            blob = request.blob
-            place = (blob.file, blob.digests)
-            signed = await self._pools.call(
+            blob, place = request.blob, (request.blob.file, request.blob.digests)
+            signed = await self._pools.upload(
                 peer.identity,
                 lambda: uploads.sign_parts(self._context, peer, blob.upload, place, request.first, request.parts),
             )
@@ -77,7 +76,7 @@ class UploadService(BrokerServicer):
             while (piece := await _next(pieces)) is not None:
                 if len(piece.data) > _MAX_PIECE:
                     raise FormatError(f"a piece of more than {_MAX_PIECE} bytes")
-                size = await self._pools.call(peer.identity, partial(_write, self._context, peer, piece))
+                size = await self._pools.upload(peer.identity, partial(_write, self._context, peer, piece))
             return pb.BlobReply(size=size)
 
         return await self._guard.answer(context, work)
@@ -88,7 +87,7 @@ class UploadService(BrokerServicer):
         async def work(peer: Peer) -> pb.BlobReply:
             blob = request.blob
             place = (blob.file, blob.digests)
-            size = await self._pools.call(
+            size = await self._pools.upload(
                 peer.identity, lambda: uploads.finish_blob(self._context, peer, blob.upload, place)
             )
             return pb.BlobReply(size=size)
@@ -99,12 +98,10 @@ class UploadService(BrokerServicer):
         self, request: pb.FinishUploadRequest, context: "ServicerContext[pb.FinishUploadRequest, pb.Receipt]"
     ) -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
-            index = await self._pools.call(
+            index = await self._pools.upload(
                 peer.identity, lambda: uploads.finish(self._context, peer, request.upload, request.manifest)
             )
-            receipt = await self._receipts.one(peer.identity, index)
-            await self._pools.call(peer.identity, lambda: uploads.abort(self._context, peer, request.upload))
-            return receipt_to(receipt)
+            return receipt_to(await self._receipts.one(peer.identity, index))
 
         return await self._guard.answer(context, work)
 
@@ -112,7 +109,7 @@ class UploadService(BrokerServicer):
         self, request: pb.AbortUploadRequest, context: "ServicerContext[pb.AbortUploadRequest, pb.AbortUploadReply]"
     ) -> pb.AbortUploadReply:
         async def work(peer: Peer) -> pb.AbortUploadReply:
-            await self._pools.call(peer.identity, lambda: uploads.abort(self._context, peer, request.upload))
+            await self._pools.upload(peer.identity, lambda: uploads.abort(self._context, peer, request.upload))
             return pb.AbortUploadReply()
 
         return await self._guard.answer(context, work)

@@ -213,6 +213,24 @@ def test_a_blob_has_exactly_the_size_announced_and_is_written_once(site: Site, s
     assert not [key for key in store.list("") if vid.hex() in key]
 
 
+def test_a_sealer_who_missed_the_answer_gets_the_receipt_again(site: Site, store: Stored, source: Path) -> None:
+    with IntoBroker(home_of(site, "dave"), Surroundings.real()) as target:
+        sealed = seal(
+            job_of(site, source, "demo/again@1"),
+            root=site.root,
+            target=target,
+            rng=rng,
+            random_into=random_into,
+            clock=now,
+        )
+        assert target.registered is not None
+        first = target.registered.index
+        target.publish(b"", sealed.manifest.encode())
+        assert target.registered.index == first
+        target.discard(b"")  # what is in custody is not thrown away
+    assert len(list(store.list(version_prefix(bytes.fromhex(sealed.content.vid))))) == 2 * len(SIZES) + 1
+
+
 def test_an_upload_is_nobody_elses(site: Site) -> None:
     with site.calls("dave") as calls, site.calls("olga") as others:
         vid = os.urandom(32)
