@@ -23,6 +23,7 @@ from custody.documents.content import SEGMENT_SIZES, Content
 from custody.documents.manifest import Manifest
 from custody.errors import ConflictError, CustodyError, DeniedError, FormatError, StoreError, UnavailableError
 from custody.ports import Presigned, Presigner, Sweeper
+from custody.rules.sealing import check_sealer
 from custody.segments.layout import FilePlan, manifest_key, version_prefix
 from custody.values import VersionId
 
@@ -147,8 +148,7 @@ def _check_name(context: Context, peer: Peer, version: str) -> None:
         raise FormatError(f"{version[:200]!a} is not the name of a version") from None
     with context.ledger.reading() as state:
         who = known_peer(state, peer) or peer.identity
-        if not state.root.may_seal(who, version):
-            raise DeniedError(f"{who} may not seal {version}", hint="the trust root names sealers")
+        check_sealer(state.root, who, version)
         if version in state.versions:
             raise ConflictError(f"{version} exists already", hint="a version never changes; seal under another label")
 

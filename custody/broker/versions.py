@@ -15,6 +15,7 @@ from custody.documents.root import Root
 from custody.documents.sharing import Sharing
 from custody.errors import ConflictError, FormatError, IntegrityError, NotFoundError
 from custody.ports import BlobReader
+from custody.rules.sealing import check_sealer
 from custody.rules.signers import verify_actor
 from custody.rules.state import VersionState
 from custody.segments.layout import FilePlan, manifest_key
@@ -60,7 +61,9 @@ def register(context: Context, peer: Peer, data: bytes, *, store: bool = False) 
             raise ConflictError(message, hint="a version never changes; seal under another label")
         else:
             root = state.root
-            verify_actor(manifest.content, content.sealer, root, ledger.clock())  # before anything is read for it
+            # Who may seal nothing under this name makes the broker read nothing: digest lists may be a gibibyte.
+            party = verify_actor(manifest.content, content.sealer, root, ledger.clock())
+            check_sealer(root, party.id.removeprefix("person:"), content.version)
             index = -1
     if index < 0:
         _check_wraps(manifest, sharing, root)

@@ -8,7 +8,7 @@ from custody.rules.facts import Facts
 from custody.rules.roots import accept_root, final_checkpoint
 from custody.rules.state import VersionState
 
-__all__ = ["check_sharing", "manifest", "root"]
+__all__ = ["check_sealer", "check_sharing", "manifest", "root"]
 
 
 def root(facts: Facts) -> None:
@@ -55,10 +55,7 @@ def manifest(facts: Facts) -> None:
     facts.require(facts.signed(sharing_envelope, sharing.signer) == party, "two sealers signed")
     facts.require_actor(party)
     facts.not_from_the_future(content.created, "the content")
-    sealer = party.id.removeprefix("person:")
-    if not state.root.may_seal(sealer, content.version):
-        message = f"{sealer} may not seal {content.version}"
-        raise DeniedError(message, hint="the trust root says who may seal which names")
+    check_sealer(state.root, party.id.removeprefix("person:"), content.version)
     check_sharing(sharing, state.root.roster_for(content.version))
     state.vids.add(content.vid)
     state.versions[content.version] = VersionState(
@@ -71,6 +68,13 @@ def manifest(facts: Facts) -> None:
         entry=facts.place,
         sealed_at=entry.time,
     )
+
+
+def check_sealer(root: Root, sealer: str, version: str) -> None:
+    """Check that the root lets a person or workload seal a version of this name."""
+    if not root.may_seal(sealer, version):
+        message = f"{sealer} may not seal {version}"
+        raise DeniedError(message, hint="the trust root says who may seal which names")
 
 
 def check_sharing(sharing: Sharing, roster: Roster | None) -> None:

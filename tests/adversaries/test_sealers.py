@@ -166,6 +166,15 @@ def test_what_is_registered_is_not_what_is_stored(site: Site, draft: Sealed) -> 
     site.register(draft)
 
 
+def test_nothing_is_read_from_the_store_for_somebody_who_may_not_seal_the_name(site: Site, draft: Sealed) -> None:
+    """Bob's blobs are not even there; he is told that it is not his name, not what the store lacks."""
+    bob = Person(person="bob")
+    lying = malice.reseal(site, draft, sealer="bob", content={"sealer": bob}, sharing={"signer": bob})
+    for path in malice.stored(site, draft, "").iterdir():
+        path.unlink()
+    refused(site, lying.manifest, DeniedError, "bob may not seal")
+
+
 def test_a_file_that_claims_terabytes_and_holds_nothing(site: Site, draft: Sealed) -> None:
     """A sparse file costs its sealer nothing. Its digest list would be 32 GiB in the broker's memory."""
     site.register(draft)
