@@ -9,15 +9,18 @@ from custody.rules.stopping import overdue
 __all__ = ["close_overdue", "end_session", "wipe", "wipe_keys"]
 
 
-def end_session(context: Context, session: Session, outcome: str, reason: str | None) -> int:
-    """End a session: nothing more is served, its keys are wiped, what it was served is logged. Returns the index."""
+def end_session(context: Context, session: Session, outcome: str, reason: str | None) -> int | None:
+    """End a session: nothing more is served, its keys are wiped, what it was served is logged.
+
+    Returns the index of its outcome's entry, also when somebody else was faster. There is none, and ``None`` is
+    returned, when the lease was closed or lost before what the session was served could be logged.
+    """
     served = session.end()
     ledger = context.ledger
     with ledger.reading() as state:
         found = state.requests[session.request]
-        live = session.digest in found.sessions
-        index = (
-            ledger.append(
+        if session.digest in found.sessions:
+            session.outcome = ledger.append(
                 "session-outcome",
                 request=session.request,
                 terms=session.lease,
@@ -27,11 +30,8 @@ def end_session(context: Context, session: Session, outcome: str, reason: str | 
                 served=served_of({file: count for file, count in served.items() if count}, session.ranges),
                 parent=session.entry,
             )
-            if live
-            else ledger.entries_of(session.request)[-1]
-        )
     context.sessions.remove(session.digest)
-    return index
+    return session.outcome
 
 
 def close_overdue(context: Context, only: str | None = None) -> int:

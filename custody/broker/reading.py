@@ -170,8 +170,11 @@ def read_digests(context: Context, session: Session, file: int) -> Iterator[byte
 
 
 def close_session(context: Context, peer: Peer, digest: str) -> int:
-    """End a session for its job and return the index of the outcome's entry."""
+    """End a session for its job and return the index of the outcome's entry. ``DeniedError`` where it has none."""
     session = context.sessions.get(digest, peer.identity)
     index = end_session(context, session, "ok", None)
     close_overdue(context, session.request)  # the last session of a lease takes its keys with it
+    if index is None:
+        message = "the session is over, and has no outcome: its lease ended first"
+        raise DeniedError(message, hint="it counts its whole ceiling")
     return index

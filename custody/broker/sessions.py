@@ -36,6 +36,7 @@ class Session:
         self.files = frozenset(indexes(document.files))
         self.xwing = document.xwing
         self.witnessed = False  # until its intent is: the job knows the session's id before, and might use it
+        self.outcome: int | None = None  # the index of its entry, once that is in the journal
         self._left = int(document.bytes)
         self._served: Counter[int] = Counter()
         self._open: dict[int, SegmentDecryptor] = {}

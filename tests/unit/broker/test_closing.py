@@ -1,0 +1,96 @@
+"""What a session's end answers: the entry of its own outcome, or that it has none."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from custody.broker.clock import SteadyClock
+from custody.broker.closing import end_session
+from custody.broker.context import Context, Peer
+from custody.broker.ledger import BrokerIdentity, Ledger
+from custody.broker.opener import Opener
+from custody.broker.reading import close_session
+from custody.broker.sessions import Session
+from custody.documents.session import OpenSession
+from custody.errors import DeniedError
+from custody.ports import Facts
+from custody.rules.state import State
+from tests.doubles.world import World
+from tests.unit.publishing.world import World as Published
+
+
+class Anything:
+    """A policy that forbids nothing."""
+
+    digest = "ab" * 32
+
+    def check(self, action: str, principal: str, resource: str, facts: Facts) -> None:
+        """Permit."""
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Context, list[Session]]]:
+    """A broker with two live sessions of one lease."""
+    world, place = World(), Published(tmp_path)
+    case = world.opened()
+    jobs = [world.job(), world.job()]
+    envelopes = [case.session(job) for job in jobs]
+    for job, envelope in zip(jobs, envelopes, strict=True):
+        case.log_session(envelope, job)
+    with place.journal.transaction() as transaction:
+        for entry in world.log.entries:
+            transaction.append(entry.encode())
+        for digest, envelope in world.log.envelopes.items():
+            transaction.add_document(digest, envelope.encode())
+    identity = BrokerIdentity("broker-1", world.broker, "b1" * 32)
+    clock = SteadyClock(lambda: float(world.now), lambda: 0.0)
+    state = State(world.deployment, world.genesis.digest)
+    ledger = Ledger(place.journal, place.publisher(), state, identity, clock=clock, rng=world.rng)
+    ledger.fold()
+    context = Context(ledger, place.store, place.store, Anything(), Opener(), tmp_path)
+    with ledger.reading() as now:
+        found = now.requests[case.digest]
+        sessions = [
+            Session(
+                envelope.document(OpenSession),
+                digest=envelope.digest,
+                request=case.digest,
+                content=case.version.content,
+                entry=found.sessions[envelope.digest].entry,
+                not_after=int(found.lease.not_after),
+            )
+            for envelope in envelopes
+        ]
+    yield context, sessions
+    context.opener.close()
+    place.close()
+
+
+def test_a_session_that_has_ended_already_answers_with_its_own_outcome(two: tuple[Context, list[Session]]) -> None:
+    """A stop may be faster than the job that closes its session; both are told the same entry."""
+    context, (first, second) = two
+    places = [end_session(context, session, "aborted", "stopped") for session in (first, second)]
+    assert places == [end_session(context, session, "ok", None) for session in (first, second)]
+    outcomes = [context.ledger.entry(place) for place in places if place is not None]
+    assert [(entry.type, entry.session) for entry in outcomes] == [
+        ("session-outcome", first.digest),
+        ("session-outcome", second.digest),
+    ]
+
+
+def test_a_session_that_ended_without_an_outcome_has_none_to_show(two: tuple[Context, list[Session]]) -> None:
+    """Its lease was given back while it could not be logged what the session was served."""
+    context, (session, _) = two
+    with context.ledger.reading() as state:
+        found = state.requests[session.request]
+        context.ledger.append(
+            "close", request=found.digest, terms=found.granted, reason="broker-lost", parent=found.entry
+        )
+    session.witnessed = True
+    context.sessions.add(session)
+    with pytest.raises(DeniedError, match="has no outcome"):
+        close_session(context, Peer(session.identity, "cd" * 32), session.digest)
+    with pytest.raises(DeniedError, match="the session is over"):
+        session.require_live(0)
+    assert not context.sessions.all()
