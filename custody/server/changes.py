@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from custody.errors import UnavailableError
@@ -25,17 +27,24 @@ class Changes:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake, request)
 
-    async def wait(self, request: str, seconds: float, caller: str) -> None:
-        """Return when the request changes or the time is over. Raises ``UnavailableError`` when too many wait already,
-        or too many of the identity ``caller``.
+    @contextmanager
+    def watch(self, request: str, caller: str) -> Iterator[Callable[[float], Awaitable[None]]]:
+        """Watch a request from now on. What this yields waits: so many seconds, or until the request has changed since.
+
+        Watch first, then look: whatever comes between looking and waiting ends the wait at once. Raises
+        ``UnavailableError`` when too many watch already, or too many of the identity ``caller``.
         """
         if self._callers.total() >= _MOST or self._callers[caller] >= _MOST_OF_ONE:
             raise UnavailableError("too many callers wait already", hint="try again in a moment")
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiting[request].add(future)
         self._callers[caller] += 1
-        try:
+
+        async def changed(seconds: float) -> None:
             await asyncio.wait([future], timeout=seconds)
+
+        try:
+            yield changed
         finally:
             self._callers[caller] -= 1
             if not self._callers[caller]:

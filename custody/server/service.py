@@ -168,10 +168,13 @@ class Service(UploadService):
         self, request: pb.GetRequestRequest, context: "ServicerContext[pb.GetRequestRequest, pb.RequestView]"
     ) -> pb.RequestView:
         async def work(peer: Peer) -> pb.RequestView:
-            view = await self._view(peer, request.request)
-            if len(view.places) <= request.seen and request.wait_seconds:
-                await self._changes.wait(request.request, min(request.wait_seconds, _MAX_WAIT), peer.identity)
+            if not request.wait_seconds:
+                return await self._shown(peer, await self._view(peer, request.request))
+            with self._changes.watch(request.request, peer.identity) as changed:
                 view = await self._view(peer, request.request)
+                if len(view.places) <= request.seen:
+                    await changed(min(request.wait_seconds, _MAX_WAIT))
+                    view = await self._view(peer, request.request)
             return await self._shown(peer, view)
 
         return await self._guard.answer(context, work)

@@ -10,13 +10,19 @@ from custody.server import changes as module
 from custody.server.changes import Changes
 
 
+async def waited(changes: Changes, request: str, seconds: float, caller: str) -> None:
+    """Watch a request, and wait at once."""
+    with changes.watch(request, caller) as changed:
+        await changed(seconds)
+
+
 def test_a_change_wakes_those_who_wait_for_it_and_nobody_else() -> None:
     async def scene() -> tuple[list[str], bool]:
         changes = Changes(asyncio.get_running_loop())
         woken: list[str] = []
 
         async def wait(name: str, request: str, seconds: float) -> None:
-            await changes.wait(request, seconds, name)
+            await waited(changes, request, seconds, name)
             woken.append(name)
 
         many = [asyncio.create_task(wait(f"a{number}", "a", 30)) for number in range(200)]
@@ -33,9 +39,19 @@ def test_a_change_wakes_those_who_wait_for_it_and_nobody_else() -> None:
     assert still
 
 
+def test_a_change_between_looking_and_waiting_ends_the_wait() -> None:
+    async def scene() -> None:
+        changes = Changes(asyncio.get_running_loop())
+        with changes.watch("a", "job") as changed:
+            changes.notify("a")  # what the caller looked at is old by now
+            await asyncio.wait_for(changed(30), 5)
+
+    asyncio.run(scene())
+
+
 def test_a_wait_ends_by_itself() -> None:
     async def scene() -> None:
-        await Changes(asyncio.get_running_loop()).wait("a", 0.01, "job")
+        await waited(Changes(asyncio.get_running_loop()), "a", 0.01, "job")
 
     asyncio.run(scene())
 
@@ -45,13 +61,13 @@ def test_more_than_the_bound_is_refused_and_room_comes_back(monkeypatch: pytest.
 
     async def scene() -> None:
         changes = Changes(asyncio.get_running_loop())
-        waiting = [asyncio.create_task(changes.wait("a", 30, f"job {i}")) for i in range(2)]
+        waiting = [asyncio.create_task(waited(changes, "a", 30, f"job {i}")) for i in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(UnavailableError, match="too many"):
-            await changes.wait("a", 30, "job 3")
+            await waited(changes, "a", 30, "job 3")
         changes.notify("a")
         await asyncio.gather(*waiting)
-        await changes.wait("a", 0.01, "job 3")
+        await waited(changes, "a", 0.01, "job 3")
 
     asyncio.run(scene())
 
@@ -61,13 +77,13 @@ def test_one_caller_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) -> No
 
     async def scene() -> None:
         changes = Changes(asyncio.get_running_loop())
-        waiting = [asyncio.create_task(changes.wait("a", 30, "greedy")) for _ in range(2)]
+        waiting = [asyncio.create_task(waited(changes, "a", 30, "greedy")) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(UnavailableError, match="too many"):
-            await changes.wait("b", 30, "greedy")
-        await changes.wait("a", 0.01, "other")
+            await waited(changes, "b", 30, "greedy")
+        await waited(changes, "a", 0.01, "other")
         changes.notify("a")
         await asyncio.gather(*waiting)
-        await changes.wait("a", 0.01, "greedy")
+        await waited(changes, "a", 0.01, "greedy")
 
     asyncio.run(scene())
