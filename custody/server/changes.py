@@ -1,12 +1,12 @@
 """Long polls: many may wait for a request to change, all night, at the price of a coroutine each."""
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from custody.errors import UnavailableError
+from custody.server.room import Room
 
 __all__ = ["Changes"]
 
@@ -20,7 +20,7 @@ class Changes:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: dict[str, set[asyncio.Future[None]]] = defaultdict(set)
-        self._callers: Counter[str] = Counter()
+        self._room = Room(_MOST, _MOST_OF_ONE, "too many callers wait already")
 
     def notify(self, request: str) -> None:
         """Wake everybody who waits for this request."""
@@ -34,25 +34,20 @@ class Changes:
         Watch first, then look: whatever comes between looking and waiting ends the wait at once. Raises
         ``UnavailableError`` when too many watch already, or too many of the identity ``caller``.
         """
-        if self._callers.total() >= _MOST or self._callers[caller] >= _MOST_OF_ONE:
-            raise UnavailableError("too many callers wait already", hint="try again in a moment")
         future: asyncio.Future[None] = self._loop.create_future()
-        self._waiting[request].add(future)
-        self._callers[caller] += 1
 
         async def changed(seconds: float) -> None:
             await asyncio.wait([future], timeout=seconds)
 
-        try:
-            yield changed
-        finally:
-            self._callers[caller] -= 1
-            if not self._callers[caller]:
-                del self._callers[caller]
-            waiting = self._waiting[request]
-            waiting.discard(future)
-            if not waiting:
-                del self._waiting[request]
+        with self._room.place(caller):
+            self._waiting[request].add(future)
+            try:
+                yield changed
+            finally:
+                waiting = self._waiting[request]
+                waiting.discard(future)
+                if not waiting:
+                    del self._waiting[request]
 
     def _wake(self, request: str) -> None:
         for future in self._waiting.get(request, ()):

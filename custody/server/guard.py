@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
@@ -14,10 +15,19 @@ from custody.broker.context import Peer
 from custody.broker.refusals import Refusals
 from custody.crypto.svid import identity_of
 from custody.errors import CustodyError, FormatError
+from custody.server.room import Room
 from custody.wire.errors import status_of
 from custody.wire.tls import peer_certificate
 
-__all__ = ["Guard", "MethodNames"]
+__all__ = ["MAX_CALLS", "MAX_CALLS_OF_ONE", "Guard", "MethodNames"]
+
+MAX_CALLS: Final = 8192
+"""Calls under way at once, long polls among them; what is beyond is refused, not queued. Streams have bounds of their
+own, stops have none.
+"""
+
+MAX_CALLS_OF_ONE: Final = 2048
+"""Of one identity. A fleet has one, and may well come all at once."""
 
 _T = TypeVar("_T")
 _Asked = TypeVar("_Asked")
@@ -42,11 +52,17 @@ class MethodNames(grpc.aio.ServerInterceptor):
 
 
 class Guard:
-    """Identifies peers of one trust domain, turns exceptions into statuses, and notes who was refused what."""
+    """Identifies peers of one trust domain, turns exceptions into statuses, and notes who was refused what.
 
-    def __init__(self, trust_domain: str, refusals: Refusals) -> None:
+    ``most`` calls are under way at once, ``of_one`` of each identity.
+    """
+
+    def __init__(
+        self, trust_domain: str, refusals: Refusals, *, most: int = MAX_CALLS, of_one: int = MAX_CALLS_OF_ONE
+    ) -> None:
         self._prefix = f"spiffe://{trust_domain}/"
         self._refusals = refusals
+        self._room = Room(most, of_one, "too many calls are under way")
 
     async def peer(self, context: "ServicerContext[Any, Any]") -> Peer:
         """Return the caller. A certificate without exactly one SPIFFE ID of our trust domain ends the call."""
@@ -62,11 +78,17 @@ class Guard:
         _caller.set(peer)
         return peer
 
-    async def answer(self, context: "ServicerContext[Any, Any]", work: Callable[[Peer], Awaitable[_T]]) -> _T:
-        """Run ``work`` for the caller and return what it returns, or end the call with the status of its error."""
+    async def answer(
+        self, context: "ServicerContext[Any, Any]", work: Callable[[Peer], Awaitable[_T]], *, bounded: bool = True
+    ) -> _T:
+        """Run ``work`` for the caller and return what it returns, or end the call with the status of its error.
+
+        ``bounded`` is false for what must get through however much is under way: stops.
+        """
         peer = await self.peer(context)
         try:
-            return await work(peer)
+            with self._room.place(peer.identity) if bounded else nullcontext():
+                return await work(peer)
         except CustodyError as error:
             await self.refuse(context, error)
             raise

@@ -201,7 +201,7 @@ class Service(UploadService):
             index = await self._pools.stop(peer.identity, lambda: stops.stop(self._context, envelope))
             return receipt_to(await self._receipts.one(peer.identity, index))
 
-        return await self._guard.answer(context, work)
+        return await self._guard.answer(context, work, bounded=False)
 
     async def OpenSession(
         self, request: pb.Envelope, context: "ServicerContext[pb.Envelope, pb.Session]"

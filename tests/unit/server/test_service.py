@@ -1,35 +1,41 @@
-"""What the service adds to the use cases: a long poll misses nothing."""
+"""What the service adds to the use cases: a long poll misses nothing, and what is too much is refused, stops apart."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
 
+import grpc
 import pytest
 
-from custody.broker import requests
+from custody.broker import requests, stops
 from custody.broker.context import Context, Peer
 from custody.broker.refusals import PerMinute, Refusals
+from custody.documents.dsse import Envelope
+from custody.documents.stop import Stop
+from custody.errors import NotFoundError
 from custody.server.changes import Changes
 from custody.server.guard import Guard
 from custody.server.pools import Pools
 from custody.server.receipts import Receipts
 from custody.server.service import Service
 from custody.wire.v1 import broker_pb2 as pb
+from tests.doubles.world import World
 
-_T = TypeVar("_T")
-PEER = Peer("spiffe://example.org/person/alice", "ab" * 32)
+ALICE = Peer("spiffe://example.org/person/alice", "ab" * 32)
+BOB = Peer("spiffe://example.org/person/bob", "ba" * 32)
 REQUEST = "cd" * 32
 
 
-class Open(Guard):
-    """Takes everybody for alice."""
+class Introduced(Guard):
+    """Takes a call for whoever the test says that it is from."""
 
-    async def answer(self, context: object, work: Callable[[Peer], Awaitable[_T]]) -> _T:
-        return await work(PEER)
+    async def peer(self, context: Any) -> Peer:
+        return cast("Peer", context.peer)
 
 
-class Published(Receipts):
+class Unpublished(Receipts):
     """Shows no receipts, at once."""
 
     def __init__(self) -> None:
@@ -38,29 +44,95 @@ class Published(Receipts):
     async def of(self, caller: str, places: object) -> list[Any]:
         return []
 
+    async def one(self, caller: str, place: int) -> Any:
+        raise NotFoundError("no log here")
+
+
+async def abort(code: grpc.StatusCode, message: str, _: object) -> None:
+    raise grpc.aio.AbortError(code.name, message)
+
+
+def call(peer: Peer) -> Any:
+    """The context of a call."""
+    return SimpleNamespace(peer=peer, abort=abort)
+
+
+class Stage:
+    """A service without a broker behind it; use cases are put in its place by the tests."""
+
+    def __init__(self, **bounds: int) -> None:
+        self.changes = Changes(asyncio.get_running_loop())
+        self.pools = Pools()
+        guard = Introduced("example.org", Refusals(time.monotonic), **bounds)
+        hellos = PerMinute(60, time.monotonic)
+        self.service = Service(cast("Context", None), guard, self.pools, self.changes, Unpublished(), hellos)
+
+    def poll(self, peer: Peer, seconds: int) -> Coroutine[Any, Any, pb.RequestView]:
+        asked = pb.GetRequestRequest(request=REQUEST, seen=1, wait_seconds=seconds)
+        return self.service.GetRequest(asked, call(peer))
+
+
+def view(*_: object) -> requests.RequestView:
+    """A request with one entry."""
+    return requests.RequestView(REQUEST, "1 entry", "", [0], [], 0, 0)
+
 
 def test_a_change_between_the_look_and_the_wait_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The request changes when it has been looked at already; the caller is told now, not in half a minute."""
 
     async def scene() -> pb.RequestView:
-        changes, pools = Changes(asyncio.get_running_loop()), Pools()
+        stage = Stage()
         places = [0]
 
-        def view(*_: object) -> requests.RequestView:
+        def changing(*_: object) -> requests.RequestView:
             seen = tuple(places)
             if len(places) == 1:
                 places.append(1)
-                changes.notify(REQUEST)
+                stage.changes.notify(REQUEST)
                 time.sleep(0.05)  # the loop hears of it before it has the answer
             return requests.RequestView(REQUEST, f"{len(seen)} entries", "", seen, [], 0, 0)
 
-        monkeypatch.setattr(requests, "view", view)
-        guard, often = Open("example.org", Refusals(time.monotonic)), PerMinute(9, time.monotonic)
-        service = Service(cast("Context", None), guard, pools, changes, Published(), often)
-        asked = pb.GetRequestRequest(request=REQUEST, seen=1, wait_seconds=30)
+        monkeypatch.setattr(requests, "view", changing)
         try:
-            return await asyncio.wait_for(service.GetRequest(asked, cast("Any", None)), 5)
+            return await asyncio.wait_for(stage.poll(ALICE, 30), 5)
         finally:
-            pools.close()
+            stage.pools.close()
 
     assert asyncio.run(scene()).phase == "2 entries"
+
+
+@pytest.mark.parametrize(("bounds", "full_for"), [({"of_one": 3}, [ALICE]), ({"most": 3}, [ALICE, BOB])])
+def test_calls_beyond_the_bound_are_refused_and_stops_are_not(
+    monkeypatch: pytest.MonkeyPatch, bounds: dict[str, int], full_for: list[Peer]
+) -> None:
+    """Of one identity, and in all; room comes back, and a stop needs none."""
+    world, stopped = World(), list[str]()
+    world.seal()
+    stop = world.file().stop("withdraw", "frank")
+    monkeypatch.setattr(requests, "view", view)
+
+    def stopping(_: Context, envelope: Envelope) -> int:
+        stopped.append(envelope.document(Stop).action)
+        return 0
+
+    monkeypatch.setattr(stops, "stop", stopping)
+
+    async def scene() -> None:
+        stage = Stage(**bounds)
+        waiting = [asyncio.create_task(stage.poll(ALICE, 30)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        for peer in (ALICE, BOB):
+            if peer in full_for:
+                with pytest.raises(grpc.aio.AbortError, match=r"UNAVAILABLE.*too many calls are under way"):
+                    await stage.poll(peer, 0)
+            else:
+                assert (await stage.poll(peer, 0)).request == REQUEST
+        with pytest.raises(grpc.aio.AbortError, match="no log here"):
+            await stage.service.Stop(pb.Envelope(envelope=stop.encode()), call(ALICE))
+        stage.changes.notify(REQUEST)
+        await asyncio.gather(*waiting)
+        assert (await stage.poll(ALICE, 0)).request == REQUEST
+        stage.pools.close()
+
+    asyncio.run(scene())
+    assert stopped == ["withdraw"]
