@@ -6,6 +6,7 @@ from functools import partial
 
 from custody.broker.context import Context, Peer, known_peer
 from custody.broker.grants import policy_facts
+from custody.crypto.secret import SecretBytes
 from custody.documents.actor import Broker, Person, actor_name
 from custody.documents.dsse import Envelope, sign
 from custody.documents.release import ReleaseKey
@@ -80,31 +81,35 @@ def submit(context: Context, peer: Peer, envelope: Envelope) -> RequestView:
         created=Time(ledger.clock()),
         issuer=broker,
     )
-    key = make_release_key(context, request.deployment, digest)
     terms_envelope = sign(terms, [ledger.identity.signer])
-    try:
-        ledger.append(
-            "request",
-            actor=party,
-            documents={"request": envelope, "terms": terms_envelope, "release-key": key},
-            version=request.version,
-            content=request.content,
-            sharing=sharing,
-            request=digest,
-            terms=terms_envelope.digest,
-            release_key=key.digest,
-            beneficiary=request.beneficiary,
-        )
-    except BaseException:
-        context.vault.drop_seed(digest)
-        raise
+    seed, key = make_release_key(context, request.deployment, digest)
+    with ledger.reading() as state:
+        if digest in state.requests:  # the same envelope was faster on another connection: its seed is the one in use
+            seed.close()
+        else:
+            context.vault.put_seed(digest, seed)  # first: a stop that finds the request must find what to wipe
+            try:
+                ledger.append(
+                    "request",
+                    actor=party,
+                    documents={"request": envelope, "terms": terms_envelope, "release-key": key},
+                    version=request.version,
+                    content=request.content,
+                    sharing=sharing,
+                    request=digest,
+                    terms=terms_envelope.digest,
+                    release_key=key.digest,
+                    beneficiary=request.beneficiary,
+                )
+            except BaseException:
+                context.vault.drop_seed(digest)
+                raise
     return view(context, peer, digest)
 
 
-def make_release_key(context: Context, deployment: str, request: str) -> Envelope:
-    """Make a fresh release key for a request: the seed stays in the vault, the signed public key is returned."""
+def make_release_key(context: Context, deployment: str, request: str) -> tuple[SecretBytes, Envelope]:
+    """Make a fresh release key for a request; return the seed, for the vault, and the signed public key."""
     seed, public = context.opener.keygen()
-    context.vault.put_seed(request, seed)
     ledger = context.ledger
     document = ReleaseKey(
         deployment=deployment,
@@ -113,12 +118,13 @@ def make_release_key(context: Context, deployment: str, request: str) -> Envelop
         xwing=public,
         created=Time(ledger.clock()),
     )
-    return sign(document, [ledger.identity.signer])
+    return seed, sign(document, [ledger.identity.signer])
 
 
 def log_release_key(context: Context, deployment: str, request: str) -> None:
     """Make and log a new release key for a request that waits for shares; those sent to an older one are forgotten."""
-    key = make_release_key(context, deployment, request)
+    seed, key = make_release_key(context, deployment, request)
+    context.vault.put_seed(request, seed)
     ledger = context.ledger
     with ledger.reading() as state:
         ledger.append(

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,20 @@ def test_a_long_poll_returns_with_the_change_and_at_its_end(site: Site, tmp_path
         timer.start()
         assert len(dave.get_request(view.request, seen=seen, wait_seconds=30).receipts) == seen + 1
         timer.join()
+
+
+def test_one_request_on_many_connections_at_once_is_filed_once_and_can_be_opened(site: Site, tmp_path: Path) -> None:
+    """A client whose connection broke sends its request again while the first call still runs."""
+    sealed = site.seal(write_model(tmp_path / "source", {"a": 10}), "server/again@1")
+    site.register(sealed)
+    document = site.request(sealed)
+    with site.calls("dave") as dave, ThreadPoolExecutor(8) as pool:
+        views = list(pool.map(lambda _: dave.submit_request(document), range(24)))
+    assert {view.request for view in views} == {document.digest}
+    assert {len(view.receipts) for view in views} == {1}
+    view = site.approve(views[0], "alice", "bob")
+    with site.calls("job") as job:
+        assert len(site.read(job, site.open(job, sealed, site.lease_of(view)).session)) == 10
 
 
 def test_two_hundred_waiting_calls_hold_up_nobody(site: Site, tmp_path: Path) -> None:
