@@ -24,7 +24,7 @@ from custody.server.uploads import UploadService
 from custody.wire.messages import place_to, receipt_to, request_to, version_to
 from custody.wire.v1 import broker_pb2 as pb
 
-__all__ = ["MAX_HELLOS", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Service"]
+__all__ = ["MAX_FILED", "MAX_HELLOS", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Often", "Service"]
 
 MAX_STREAMS: Final = 256
 """Streams served at once; each holds at most one segment and one message in memory."""
@@ -35,11 +35,37 @@ MAX_STREAMS_OF_SESSION: Final = 16
 MAX_HELLOS: Final = 60
 """A minute of one identity. A tool says one before it signs something; each is an entry for ever."""
 
+MAX_FILED: Final = 120
+"""Requests and releases a minute of one identity, those that come again too. Each may be an entry for ever, and nothing
+else bounds them: a decision stands once, a session is one of its lease's.
+"""
+
 _MAX_WAIT: Final = 30
 _MAX_PAGE: Final = 200
 _PIECE: Final = 1 << 20  # bytes per message: the fastest size measured, see ops/adr
 _STALL: Final = 30.0
 """Seconds a reader may leave one message untaken before its stream ends; it can resume where it was."""
+
+
+class Often:
+    """How often one identity may do what makes entries; ``monotonic`` is in seconds. Stops are not counted."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._hellos = PerMinute(MAX_HELLOS, monotonic)
+        self._filed = PerMinute(MAX_FILED, monotonic)
+
+    def greet(self, peer: Peer) -> None:
+        """Count a hello. Raises ``UnavailableError`` when there were too many."""
+        _take(self._hellos, peer, "hellos")
+
+    def file(self, peer: Peer) -> None:
+        """Count a request or a release. Raises ``UnavailableError`` when there were too many."""
+        _take(self._filed, peer, "requests and releases")
+
+
+def _take(counted: PerMinute, peer: Peer, what: str) -> None:
+    if not counted.take(peer.identity):
+        raise UnavailableError(f"too many {what}", hint="try again in a minute")
 
 
 class Service(UploadService):
@@ -52,14 +78,14 @@ class Service(UploadService):
         pools: Pools,
         changes: Changes,
         receipts: Receipts,
-        hellos: PerMinute,
+        often: Often,
     ) -> None:
         self._context = context
         self._guard = guard
         self._pools = pools
         self._changes = changes
         self._receipts = receipts
-        self._hellos = hellos
+        self._often = often
         self._streams = asyncio.Semaphore(MAX_STREAMS)
         self._of_session: Counter[str] = Counter()
 
@@ -80,8 +106,7 @@ class Service(UploadService):
 
     async def Hello(self, request: pb.Envelope, context: "ServicerContext[pb.Envelope, pb.Receipt]") -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
-            if not self._hellos.take(peer.identity):
-                raise UnavailableError("too many hellos", hint="try again in a minute")
+            self._often.greet(peer)
             envelope = Envelope.parse(request.envelope)
             return await self._logged(peer, lambda: trust.hello(self._context, peer, envelope))
 
@@ -138,6 +163,7 @@ class Service(UploadService):
         self, request: pb.Envelope, context: "ServicerContext[pb.Envelope, pb.RequestView]"
     ) -> pb.RequestView:
         async def work(peer: Peer) -> pb.RequestView:
+            self._often.file(peer)
             envelope = Envelope.parse(request.envelope)
             view = await self._pools.call(peer.identity, lambda: requests.submit(self._context, peer, envelope))
             return await self._shown(peer, view)
@@ -190,6 +216,7 @@ class Service(UploadService):
         self, request: pb.ReleaseShareRequest, context: "ServicerContext[pb.ReleaseShareRequest, pb.Receipt]"
     ) -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
+            self._often.file(peer)
             envelope = Envelope.parse(request.envelope)
             return await self._logged(peer, lambda: grants.release_share(self._context, envelope, request.wrapped))
 

@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,7 +19,7 @@ from custody.app.sealing import Sealed
 from custody.broker.refusals import EACH
 from custody.documents.decision import Decision
 from custody.errors import CustodyError, DeniedError, UnavailableError
-from custody.server.service import MAX_HELLOS, MAX_STREAMS_OF_SESSION
+from custody.server.service import MAX_FILED, MAX_HELLOS, MAX_STREAMS_OF_SESSION
 from custody.values import U64
 from custody.wire.calls import Calls
 from custody.wire.v1 import broker_pb2 as pb
@@ -226,6 +226,33 @@ def test_hellos_without_end(site: Site, sealed: Sealed) -> None:
 def _greet_often(site: Site, calls: Calls) -> None:
     for _ in range(MAX_HELLOS + 1):
         calls.hello(site.hello("olga"))
+
+
+def test_releases_and_requests_without_end(site: Site, sealed: Sealed) -> None:
+    """A share that is sent again is an entry for ever, and so is a request; others have their own minute, and a stop is
+    taken from whoever has used theirs up.
+    """
+    with site.calls("dave") as dave:
+        view = dave.submit_request(site.request(sealed))
+    decision, release, wrapped = site.decide(view, "carol")
+    mine = site.request(sealed, requester=site.workload())
+    before = len(malice.entries(site))
+    with site.calls("carol") as carol, site.calls("job") as job:
+        carol.decide(decision)
+        for again in (lambda: carol.release_share(release, wrapped), lambda: job.submit_request(mine)):
+            with pytest.raises(UnavailableError, match="too many requests and releases"):
+                _often(again)
+        releases = [entry for entry in malice.entries(site)[before:] if entry.type == "release"]
+        assert MAX_FILED <= len(releases) <= 2 * MAX_FILED  # the minute may have turned meanwhile
+        assert site.approve(view, "bob").phase == "granted"
+        carol.stop(site.stop_document("carol", "revoke", site.lease_of(view)))
+
+
+def _often(again: Callable[[], object]) -> None:
+    """Twice as often as a minute allows: it may turn once."""
+    with ThreadPoolExecutor(8) as pool:
+        for one in [pool.submit(again) for _ in range(2 * MAX_FILED + 1)]:
+            one.result()
 
 
 def test_callers_who_wait_for_a_witness_that_is_down(site: Site, sealed: Sealed) -> None:

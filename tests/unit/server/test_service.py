@@ -11,7 +11,7 @@ import pytest
 
 from custody.broker import requests, stops
 from custody.broker.context import Context, Peer
-from custody.broker.refusals import PerMinute, Refusals
+from custody.broker.refusals import Refusals
 from custody.documents.dsse import Envelope
 from custody.documents.stop import Stop
 from custody.errors import NotFoundError
@@ -19,7 +19,7 @@ from custody.server.changes import Changes
 from custody.server.guard import Guard
 from custody.server.pools import Pools
 from custody.server.receipts import Receipts
-from custody.server.service import Service
+from custody.server.service import Often, Service
 from custody.wire.v1 import broker_pb2 as pb
 from tests.doubles.world import World
 
@@ -64,8 +64,8 @@ class Stage:
         self.changes = Changes(asyncio.get_running_loop())
         self.pools = Pools()
         guard = Introduced("example.org", Refusals(time.monotonic), **bounds)
-        hellos = PerMinute(60, time.monotonic)
-        self.service = Service(cast("Context", None), guard, self.pools, self.changes, Unpublished(), hellos)
+        often = Often(time.monotonic)
+        self.service = Service(cast("Context", None), guard, self.pools, self.changes, Unpublished(), often)
 
     def poll(self, peer: Peer, seconds: int) -> Coroutine[Any, Any, pb.RequestView]:
         asked = pb.GetRequestRequest(request=REQUEST, seen=1, wait_seconds=seconds)
