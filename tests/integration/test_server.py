@@ -109,6 +109,11 @@ WRONG: dict[str, tuple[Callable[[str], str], int, str]] = {
     "no such root": (lambda text: text.replace("root.json", "root-9.json"), 13, "root-9.json"),
     "no witness URL": (lambda text: text.replace("witness-1 =", "witness-2 ="), 16, "witness-1"),
     "no such certificate": (lambda text: text.replace("tls/tls.crt", "tls/none.crt"), 16, "none.crt"),
+    "somebody else's certificate": (
+        lambda text: text.replace("tls/tls.", "../tls/alice/tls."),
+        16,
+        "not of the identity that the trust root names for broker broker-1",
+    ),
     "a store of no kind": (lambda text: text.replace('url = "file:../store"', 'url = "ftp://x"'), 16, "ftp"),
     "a port that cannot be": (lambda text: text.replace("127.0.0.1:0", "256.0.0.1:0"), 16, "256.0.0.1"),
 }
