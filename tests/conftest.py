@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,10 @@ settings.register_profile("people", deadline=None, print_blob=True, suppress_hea
 settings.register_profile("ci", settings.get_profile("people"), derandomize=True, database=None)
 settings.register_profile("long", settings.get_profile("people"), max_examples=20_000)
 settings.load_profile(os.environ.get("CUSTODY_HYPOTHESIS", "ci" if os.environ.get("CI") else "people"))
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and children inherit that: here it is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if home := os.environ.get("CUSTODY_HYPOTHESIS_DIR"):
     set_hypothesis_home_dir(home)

@@ -1,1 +1,1 @@
-"""What fulfils the ports: stores, ledgers, notifiers and secrets, chosen by URL."""
+"""What fulfils the ports: stores, ledgers, notifiers and secrets, chosen by URL; and a tool's home on disk."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custody.adapters import small_files
+from custody.adapters.home import Home
 from custody.adapters.store_local import LocalStore
-from custody.app.home import Home
 from custody.app.roots import load_roots
 from custody.audit.report import Report
 from custody.audit.saved import MAX_SAVED, Saved

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from custody.app.home import Home
+from custody.adapters.home import Home
 from custody.client.custody import Custody
 from custody.client.identity import DeviceIdentity, Identity
 from custody.client.link import dial

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from custody.app.home import Home
+from custody.adapters.home import Home
 from custody.app.versions import find_version
 from custody.client.link import Link
 from custody.client.settings import Settings, Surroundings

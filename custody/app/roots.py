@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custody.adapters import small_files
-from custody.app.home import Home
+from custody.adapters.home import Home
 from custody.documents.dsse import MAX_ENVELOPE, Envelope
 from custody.documents.root import Root
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from custody.adapters.home import Home
 from custody.app.connect import OwnKey, find_key
-from custody.app.home import Home
 from custody.cli.output import Output, Rows
 from custody.cli.profile import prompter, unlock
 from custody.client.settings import Surroundings

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from custody.app.home import Home
+from custody.adapters.home import Home
 from custody.cli.prompts import Prompter
 from custody.cli.registry import place
 from custody.crypto.keyfile import KeyFile

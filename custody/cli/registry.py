@@ -1,4 +1,4 @@
-"""Which commands there are, and where: each group is one file, imported when it is used.
+"""Which commands there are, and where: each group is one file or one room, imported when it is used.
 
 To add a command, write ``custody/cli/<file>.py`` with a command or group made by ``command`` or ``group`` below, and
 add a line to ``COMMANDS``. ``custody --help`` reads this table only, so it starts in no time and needs no extra.

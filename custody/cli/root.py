@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from custody.adapters import small_files
+from custody.adapters.home import Home
 from custody.app.ceremony import Signing, add_signature, build_root, combine, read_draft, signing_state
-from custody.app.home import Home
 from custody.app.roots import load_roots, read_envelope, read_roots
 from custody.cli.output import Output
 from custody.cli.profile import clock, genesis_option, home_of, passphrase_option, prompter, unlock

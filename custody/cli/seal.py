@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
+from custody.adapters.home import Home
 from custody.adapters.store import open_store
 from custody.adapters.store_local import LocalStore
 from custody.app.arguments import checked
 from custody.app.connect import open_desk
-from custody.app.home import Home
 from custody.app.roots import TrustedRoots, load_roots
 from custody.app.sealing import Sealed, Sealing, guarding_roster, person_of, require_new, seal
 from custody.app.source import scan

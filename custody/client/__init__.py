@@ -2,7 +2,7 @@
 
 A program needs little of it::
 
-    with Custody.connect(home) as custody:
+    with Custody.connect("/etc/custody") as custody:
         request = custody.request("demo/minilm@1.0", purpose="serving", reason="roll-out", duration="2h")
         lease = request.wait()
         with lease.open() as session:

@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from custody.adapters.home import Home
 from custody.client.asking import SESSIONS, START_WITHIN, Span, Wish, make_request, seconds
 from custody.client.identity import Identity, WorkloadIdentity
 from custody.client.leases import Lease
 from custody.client.link import Dial, Link, dial
 from custody.client.requests import PendingRequest, file_request, find_request
-from custody.client.settings import Home, Memory, Settings, Surroundings
+from custody.client.settings import Memory, Settings, Surroundings
 from custody.client.versions import Version, get_version
 from custody.documents.actor import Person
 from custody.documents.request import Mode
@@ -45,12 +47,14 @@ class Custody:
         self.identity: Final = identity or WorkloadIdentity(settings.tls, around.sleep)
 
     @classmethod
-    def connect(cls, home: Home, *, identity: Identity | None = None, remember: bool = True) -> Self:
-        """Use the settings of a home, and its memory unless ``remember`` is false (a home that cannot be written).
+    def connect(cls, home: str | Path, *, identity: Identity | None = None, remember: bool = True) -> Self:
+        """Use the ``custody.toml`` in the folder ``home``, and its memory unless ``remember`` is false (a folder that
+        cannot be written).
 
         Nothing is sent yet. Raises ``ConfigError`` naming what is missing.
         """
-        return cls(Settings.of_home(home), identity=identity, memory=home if remember else None)
+        found = Home(Path(home))
+        return cls(Settings.of_home(found), identity=identity, memory=found if remember else None)
 
     def close(self) -> None:
         """Close the connection. Close sessions first."""

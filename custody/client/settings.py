@@ -8,72 +8,15 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, Self
 
+from custody.adapters.home import Home
 from custody.errors import ConfigError
 from custody.ports import Clock, Rng
 from custody.rules.trust import Seen
 from custody.wire.tls import TlsFiles
 
-__all__ = ["BrokerAt", "Home", "Memory", "Pins", "Settings", "Surroundings", "TlsAt"]
-
-
-class BrokerAt(Protocol):
-    """Where a broker is: ``host:port``, and the name in its certificate where that is not the host."""
-
-    @property
-    def address(self) -> str:
-        """The address."""
-        ...
-
-    @property
-    def server_name(self) -> str | None:
-        """The name."""
-        ...
-
-
-class TlsAt(Protocol):
-    """Where the TLS files are, as the home writes paths."""
-
-    @property
-    def certificate(self) -> str:
-        """PEM, leaf first."""
-        ...
-
-    @property
-    def key(self) -> str:
-        """PKCS#8."""
-        ...
-
-    @property
-    def ca(self) -> str:
-        """The SPIFFE roots, PEM."""
-        ...
-
-
-class Pins(Protocol):
-    """What a home's custody.toml says."""
-
-    @property
-    def deployment(self) -> str:
-        """The deployment id."""
-        ...
-
-    @property
-    def genesis(self) -> str | None:
-        """Digest of the genesis trust root."""
-        ...
-
-    @property
-    def broker(self) -> BrokerAt | None:
-        """The broker."""
-        ...
-
-    @property
-    def tls(self) -> TlsAt | None:
-        """The TLS files."""
-        ...
+__all__ = ["Memory", "Settings", "Surroundings"]
 
 
 class Memory(Protocol):
@@ -85,20 +28,6 @@ class Memory(Protocol):
 
     def remember(self, seen: Seen, root: str) -> None:
         """Keep what was verified; ``root`` is the digest of the newest trust root. Never goes back."""
-        ...
-
-
-class Home(Memory, Protocol):
-    """A tool's home (``custody.app.home.Home``): its settings, how paths in them are meant, and its memory."""
-
-    path: Path
-
-    def require_profile(self) -> Pins:
-        """Return the settings."""
-        ...
-
-    def resolve(self, setting: str) -> Path:
-        """Return the path that a setting means."""
         ...
 
 
@@ -116,7 +45,7 @@ class Settings:
     def of_home(cls, home: Home) -> Self:
         """Read a home. Raises ``ConfigError`` naming what is missing and where it belongs."""
         profile = home.require_profile()
-        where = home.path / "custody.toml"
+        where = home.profile_path
         if profile.genesis is None:
             raise ConfigError(
                 f"{where}: no genesis trust root is pinned, so nothing that a broker says can be believed",

@@ -22,5 +22,5 @@ class Settings:
     witness_timeout: float = 10.0
     skew: int = 300
     retry_first: float = 0.05
-    retry_most: float = 2.0
+    retry_most: float = 0.5
     poll: float = 1.0

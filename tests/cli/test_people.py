@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from custody.app.home import Home
 from custody.client import Custody as JobLibrary
 from tests.cli.people import BOARD, COOL_OFF, SIZES, People, running
 from tests.doubles.command import PASSPHRASE, Custody, Done
@@ -141,7 +140,7 @@ def test_a_job_reads_on_after_the_broker_was_killed_in_the_middle_of_a_file(peop
 
     path = "model.safetensors"
     buffer = bytearray(SIZES[path])
-    home = Home(people.directory / "homes/job")
+    home = people.directory / "homes/job"
     with JobLibrary.connect(home) as custody, custody.lease(request).open(patience=60) as session:
         session.readinto(path, buffer, progress=kill)
         assert bytes(buffer) == people.plain(path)

@@ -78,7 +78,7 @@ class Deployment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in list(self.processes):
+        for name in sorted(self.processes):  # the broker first: its end is witnessed
             self.stop(name)
 
     # -- making it

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from custody.adapters.home import Home
 from custody.app.auditing import Audit, audit, open_log
-from custody.app.home import Home
 from custody.audit.report import Report
 from custody.entries.entry import Entry, FileBytes, Party
 from custody.publishing.tree import TreeWriter

@@ -122,15 +122,13 @@ _JOB: Final = '''\
 """A job: reads one half of a file, waits to be told, reads on."""
 
 import sys
-from pathlib import Path
 
-from custody.app.home import Home
 from custody.client import Custody
 from custody.errors import CustodyError
 
 home, lease, name = sys.argv[1:]
 try:
-    with Custody.connect(Home(Path(home))) as custody, custody.lease(lease).open() as session:
+    with Custody.connect(home) as custody, custody.lease(lease).open() as session:
         half = session.size(name) // 2
         print(len(session.read(name, 0, half)), "bytes read", flush=True)
         sys.stdin.readline()

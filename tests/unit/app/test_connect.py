@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from custody.adapters.home import Home
 from custody.app.connect import find_key, person_identity
-from custody.app.home import Home
 from custody.crypto.sodium import random_into
 from custody.custodian.keys import create_key
 from custody.documents.actor import Person

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from custody.app.home import Home
+from custody.adapters.home import Home
 from custody.client import Custody, Settings
 from custody.errors import ConfigError, CustodyError
 
@@ -41,7 +41,7 @@ def test_the_name_in_the_certificate_may_differ_from_the_host(tmp_path: Path) ->
 )
 def test_what_is_missing_is_named_with_its_file(tmp_path: Path, missing: str, match: str) -> None:
     with pytest.raises(ConfigError, match=match) as caught:
-        Custody.connect(_home(tmp_path, missing))
+        Custody.connect(_home(tmp_path, missing).path)
     assert "custody.toml" in caught.value.message
 
 
@@ -51,7 +51,9 @@ def test_an_address_without_a_port_is_refused(tmp_path: Path) -> None:
 
 
 def test_connecting_sends_nothing(tmp_path: Path) -> None:
-    with Custody.connect(_home(tmp_path)) as custody:
+    home = _home(tmp_path).path
+    with Custody.connect(home) as custody, Custody.connect(str(home)) as again:
+        assert again.settings == custody.settings
         assert custody.settings.deployment == "custody.example.org/test"
         with pytest.raises(CustodyError):
             custody.version("demo/tiny@1")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from custody.app.home import Home
+from custody.adapters.home import Home
 from custody.errors import ConfigError, IntegrityError
 from custody.rules.trust import Seen
 

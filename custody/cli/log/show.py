@@ -1,0 +1,105 @@
+"""``custody log show``: entries one a line, or one in full with its documents."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from custody.app.auditing import view_log
+from custody.audit.kinds import document_of
+from custody.audit.summary import what, who
+from custody.audit.view import LogView
+from custody.cli.log.group import DIRECTORY, log, opened
+from custody.cli.log.shown import show_entry
+from custody.cli.output import Output
+from custody.cli.profile import genesis_option, home_of, roots_option
+from custody.cli.registry import place
+from custody.documents.codec import encode
+from custody.documents.show import rows
+from custody.entries.entry import Entry
+from custody.errors import FormatError
+
+__all__ = ["show"]
+
+_SHOWN: Final = 20
+
+
+@log.command()
+@click.argument("index", type=click.IntRange(min=0), required=False)
+@click.option("--last", type=click.IntRange(min=1), default=_SHOWN, show_default=True, metavar="N", help="How many.")
+@click.option("--log", "directory", type=DIRECTORY, metavar="DIR", help="Directory of the log.  [default: the broker]")
+@roots_option
+@genesis_option
+@click.pass_context
+def show(  # noqa: PLR0917 - click passes them by name
+    ctx: click.Context,
+    index: int | None,
+    last: int,
+    directory: Path | None,
+    roots: tuple[Path, ...],
+    genesis: str | None,
+) -> None:
+    """Show the newest entries, one a line; or the entry INDEX in full, with its documents.
+
+    That these are the log's entries is verified; that they keep the rules is what custody log verify says.
+
+    Examples:
+      custody log show --log /srv/custody/log --last 50
+      custody log show 17 --log /srv/custody/log --root keys
+    """
+    output = place(ctx).out
+    with opened(ctx, directory) as source:
+        view = view_log(source, home_of(ctx), roots, genesis)
+        if index is None:
+            _table(output, view, last)
+        else:
+            _one(output, view, index)
+
+
+def _table(output: Output, view: LogView, last: int) -> None:
+    found = [(index, _parsed(data)) for index, data in view.entries(max(0, view.size - last), view.size)]
+    lines = [
+        (str(index), str(entry.time), entry.type, who(entry), what(entry))
+        if entry
+        else (str(index), "", "", "", "NOT AN ENTRY")
+        for index, entry in found
+    ]
+    output.table(("ENTRY", "TIME", "TYPE", "WHO", "WHAT"), lines)
+    output.note(_under(view))
+    output.result(
+        {
+            "entries": [
+                {"entry": json.loads(encode(entry)) if entry else None, "index": index} for index, entry in found
+            ],
+            "size": view.size,
+        }
+    )
+
+
+def _one(output: Output, view: LogView, index: int) -> None:
+    entry = Entry.parse(view.entry(index))
+    show_entry(output, index, entry, bytes.fromhex(entry.leaf))
+    documents: list[dict[str, Any]] = []
+    for envelope in view.documents(entry):
+        document = document_of(envelope)
+        kind = document.document_kind()
+        signed = [("signed by key", signature.keyid) for signature in envelope.signatures]
+        named = [("digest", envelope.digest), ("envelope", envelope.envelope_digest)]
+        output.line("")
+        output.fields([*named, *signed, *rows(document)], f"Document: {kind}")
+        documents.append({"envelope": envelope.envelope_digest, "kind": kind, "says": json.loads(envelope.payload)})
+    output.note(_under(view))
+    output.result({"documents": documents, "entry": json.loads(encode(entry)), "index": index, "leaf": entry.leaf})
+
+
+def _parsed(data: bytes) -> Entry | None:
+    try:
+        return Entry.parse(data)
+    except FormatError:
+        return None
+
+
+def _under(view: LogView) -> str:
+    names = ", ".join(sorted(view.checkpoint.cosigned))
+    return f"under the checkpoint of size {view.size}, cosigned by {names}; freshness unverified"
