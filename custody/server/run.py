@@ -16,6 +16,7 @@ from custody.errors import ConfigError
 from custody.server.changes import Changes
 from custody.server.guard import Guard, MethodNames
 from custody.server.pools import Pools
+from custody.server.reads import Reads, add_reads
 from custody.server.service import Service
 from custody.wire.tls import TlsFiles, server_credentials
 from custody.wire.v1.broker_pb2_grpc import add_BrokerServicer_to_server
@@ -65,8 +66,10 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
             ("grpc.so_reuseport", 0),
         ],
     )
-    service = Service(context, Guard(listen.trust_domain, refusals), pools, changes)
-    add_BrokerServicer_to_server(service, server)
+    guard = Guard(listen.trust_domain, refusals)
+    reads = Reads(context, guard, pools)
+    add_BrokerServicer_to_server(Service(context, guard, pools, changes, reads), server)
+    add_reads(reads, server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     try:
@@ -86,3 +89,4 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     await pools.stop(context.vault.wipe)
     await server.stop(grace=2)
     pools.close()
+    reads.close()

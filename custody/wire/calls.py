@@ -22,6 +22,7 @@ from custody.wire.messages import (
     session_from,
     version_from,
 )
+from custody.wire.pieces import READ, Piece, split_piece
 from custody.wire.tls import TlsFiles, channel_credentials
 from custody.wire.v1 import broker_pb2 as pb
 from custody.wire.v1.broker_pb2_grpc import BrokerStub
@@ -52,6 +53,9 @@ class Calls:
         options = [*_OPTIONS, ("grpc.ssl_target_name_override", server_name)]
         self._channel = grpc.secure_channel(address, channel_credentials(files), options=options)
         self._stub = BrokerStub(self._channel)
+        self._read: grpc.UnaryStreamMultiCallable[pb.ReadRequest, bytes] = self._channel.unary_stream(
+            READ, request_serializer=pb.ReadRequest.SerializeToString
+        )
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""
@@ -129,12 +133,17 @@ class Calls:
         message = pb.Envelope(envelope=envelope.encode())
         return session_from(self._call(self._stub.OpenSession, message, deadline=60.0))
 
-    def read(self, session: str, file: int, first_segment: int = 0, segments: int = 0) -> Iterator[pb.Segment]:
+    def read(self, session: str, file: int, first_segment: int = 0, segments: int = 0) -> Iterator[Piece]:
         """Yield pieces of plaintext segments, in order. Close the iterator to end the stream."""
+        return self._pieces(session, file, first_segment, segments, None)
+
+    def _pieces(
+        self, session: str, file: int, first_segment: int, segments: int, deadline: float | None
+    ) -> Iterator[Piece]:
         message = pb.ReadRequest(session=session, file=file, first_segment=first_segment, segments=segments)
-        call = self._stub.Read(message)
+        call = self._read(message, timeout=deadline)
         try:
-            yield from call
+            yield from map(split_piece, call)
         except grpc.RpcError as error:
             raise_from_rpc(error, self.address)
         finally:

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from custody.client import frameworks
 from custody.client.session import Session
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
-from custody.wire.v1 import broker_pb2 as pb
+from custody.wire.pieces import Piece
 from tests.unit.client.broker import SEGMENT, Broker
 
 PATH = "model.safetensors"
@@ -125,7 +125,7 @@ def test_altered_weights_are_wiped_and_no_tensor_comes_out(broker: Broker) -> No
         for piece in honest(*args):
             if piece.segment == 4:
                 data = bytes([piece.data[0] ^ 1]) + piece.data[1:]
-                yield pb.Segment(segment=piece.segment, offset=piece.offset, data=data)
+                yield Piece(segment=piece.segment, offset=piece.offset, data=data)
             else:
                 yield piece
 
