@@ -125,7 +125,7 @@ def measure_local(work: Path, tmpfs: Path, size: int, segment: int, runs: int) -
     rows += measure(
         "1 %",
         {
-            "custody, a hundredth of it (whole files' bytes)": lambda: to_disk.open(size // 3, one),
+            "custody, a hundredth, as if it were the whole": lambda: to_disk.open(size // 3, one),
             "custody, the whole file": lambda: to_disk.open(0, size),
         },
         size,
