@@ -1,14 +1,14 @@
 """Who may stream at once, so that memory is bounded and nobody waits for ever behind slow readers.
 
 Each stream holds one segment and its messages, whatever its reader does; so memory is bounded by their number. When all
-places are taken, a stream that arrives gets that of the one whose reader has left a message untaken the longest, if
-that is longer than a reader at work needs. The other is told to resume: a segment that arrived is not sent again.
+places are taken, those that arrive wait in line, and for each of them a stream is cut whose reader has left a message
+untaken for longer than a reader at work does, the slowest first. It is told to resume: what arrived is not sent again.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 from custody.errors import UnavailableError
@@ -37,6 +37,8 @@ class Stream:
     def __init__(self) -> None:
         self.idle_since: float | None = None
         """When the write that its reader has not let finish began, on the clock of the event loop."""
+        self.leaving = False
+        """Whether it was cut."""
         self._patience: asyncio.Timeout | None = None
 
     async def write(self, writing: Awaitable[None]) -> None:
@@ -56,6 +58,7 @@ class Stream:
         if self._patience is not None:
             self._patience.reschedule(asyncio.get_running_loop().time())
             self.idle_since = None
+            self.leaving = True
 
 
 class Streams:
@@ -65,6 +68,7 @@ class Streams:
         self._places = asyncio.Semaphore(most)
         self._streams: set[Stream] = set()
         self._of_session: Counter[str] = Counter()
+        self._waiting = 0
 
     @asynccontextmanager
     async def enter(self, session: str) -> AsyncIterator[Stream]:
@@ -84,15 +88,29 @@ class Streams:
                 del self._of_session[session]
 
     async def _place(self) -> bool:
-        """Take a place, the slowest reader's if need be; tell whether there was one."""
-        if self._places.locked():
-            idle = [
-                (stream.idle_since, id(stream), stream) for stream in self._streams if stream.idle_since is not None
-            ]
-            since, _, slowest = min(idle, default=(None, 0, None))
-            if slowest is not None and since is not None and asyncio.get_running_loop().time() - since >= _SLOW:
-                slowest.cut()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_WAIT):
-                return await self._places.acquire()
-        return False
+        """Wait for a place, in the order of arrival, slow readers' places included; tell whether there was one."""
+        if not self._places.locked():
+            return await self._places.acquire()
+        end = asyncio.get_running_loop().time() + _WAIT
+        place = asyncio.ensure_future(self._places.acquire())
+        self._waiting += 1
+        try:
+            while not place.done() and (left := end - asyncio.get_running_loop().time()) > 0:
+                self._cut()
+                await asyncio.wait({place}, timeout=min(left, _SLOW / 2))
+        except BaseException:
+            if not place.cancel() and not place.cancelled():
+                self._places.release()  # it came too late for whoever waited
+            raise
+        finally:
+            self._waiting -= 1
+        return not place.cancel()
+
+    def _cut(self) -> None:
+        """Cut as many of the slowest streams as others wait for a place."""
+        before = asyncio.get_running_loop().time() - _SLOW
+        slow = [(stream.idle_since, stream) for stream in self._streams if stream.idle_since is not None]
+        slow = sorted((item for item in slow if item[0] <= before), key=lambda item: item[0])
+        leaving = sum(stream.leaving for stream in self._streams)
+        for _, stream in slow[: max(0, self._waiting - leaving)]:
+            stream.cut()
