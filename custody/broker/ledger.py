@@ -75,19 +75,19 @@ class Ledger:
         self._stale = False
         self._lock = threading.RLock()
         self._by_request: dict[str, list[int]] = defaultdict(list)
+        self._request_of: dict[str, str] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     def fold(self) -> None:
         """Make the state anew from the journal. Raises ``IntegrityError`` when the journal breaks a rule."""
         with self._lock:
             state = State(*self._pinned)
-            by_request: dict[str, list[int]] = defaultdict(list)
+            self._by_request, self._request_of = defaultdict(list), {}
             for index, entry in self.entries(0):
                 documents = {item.envelope: self.envelope(item.envelope) for item in entry.documents}
                 step(state, entry, documents)
-                if entry.request and entry.type in _IN_VIEW:
-                    by_request[entry.request].append(index)
-            self._state, self._by_request, self._stale = state, by_request, False
+                self._index(index, entry)
+            self._state, self._stale = state, False
 
     @contextmanager
     def reading(self) -> Iterator[State]:
@@ -148,8 +148,7 @@ class Ledger:
                 # The state may be ahead of the journal now; whoever looks next folds it anew first.
                 self._stale = state.size > size
                 raise
-            if entry.request and entry.type in _IN_VIEW:
-                self._by_request[entry.request].append(index)
+            self._index(index, entry)
         self.publisher.notify()
         for listener in self._listeners:
             listener(entry.request or "")
@@ -176,6 +175,11 @@ class Ledger:
         with self._lock:
             return tuple(self._by_request.get(request, ()))
 
+    def request_of(self, envelope: str) -> str:
+        """Return the digest of the request in whose view a document stands, by envelope digest; "" for none."""
+        with self._lock:
+            return self._request_of.get(envelope, "")
+
     def envelope(self, digest: str) -> Envelope:
         """Return a stored envelope by envelope digest."""
         return Envelope.parse(self._journal.document(digest))
@@ -192,6 +196,13 @@ class Ledger:
     def receipt(self, index: int, timeout: float) -> Receipt:
         """Wait until the entry is published and witnessed. Raises ``UnavailableError`` at the deadline."""
         return self.publisher.wait(index, timeout)
+
+    def _index(self, index: int, entry: Entry) -> None:
+        """Note what belongs to a request's view."""
+        if entry.request and entry.type in _IN_VIEW:
+            self._by_request[entry.request].append(index)
+            for item in entry.documents:
+                self._request_of[item.envelope] = entry.request
 
     def _current(self) -> State:
         if self._stale:

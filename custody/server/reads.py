@@ -5,6 +5,7 @@ segment; the buffers that segments are decrypted in are the threads'.
 """
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -48,7 +49,7 @@ class Reads:
                 if not request.first_segment < end <= plan.count:
                     raise FormatError(f"file {request.file} has segments 0 to {plan.count - 1}")
                 for segment in range(request.first_segment, end):
-                    for message in await self._pools.read(self._messages, session, request.file, segment):
+                    for message in await self._pools.read(partial(self._messages, session, request.file, segment)):
                         await stream.write(context.write(message))
         except grpc.aio.InternalError:
             return  # the reader has gone; gRPC would write a traceback for each
@@ -64,7 +65,7 @@ class Reads:
             async with self._streams.enter(request.session):
                 session = self._context.sessions.get(request.session, peer.identity)
                 pieces = reading.read_digests(self._context, session, request.file)
-                while (piece := await self._pools.read(next, pieces, None)) is not None:
+                while (piece := await self._pools.read(lambda: next(pieces, None))) is not None:
                     yield pb.DigestsPiece(data=piece)
         except CustodyError as error:
             await self._guard.refuse(context, error)

@@ -11,13 +11,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from custody.broker.context import Context
-from custody.broker.upkeep import Refusals
+from custody.broker.refusals import PerMinute, Refusals
 from custody.errors import ConfigError
 from custody.server.changes import Changes
 from custody.server.guard import Guard, MethodNames
 from custody.server.pools import Pools
 from custody.server.reads import Reads, add_reads
-from custody.server.service import Service
+from custody.server.receipts import Receipts
+from custody.server.service import MAX_HELLOS, Service
 from custody.wire.tls import TlsFiles, server_credentials
 from custody.wire.v1.broker_pb2_grpc import add_BrokerServicer_to_server
 
@@ -67,8 +68,10 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
         ],
     )
     guard = Guard(listen.trust_domain, refusals)
+    receipts = Receipts(context.ledger.publisher, pools, context.receipt_timeout, loop)
+    hellos = PerMinute(MAX_HELLOS, loop.time)
     reads = Reads(context, guard, pools)
-    add_BrokerServicer_to_server(Service(context, guard, pools, changes, reads), server)
+    add_BrokerServicer_to_server(Service(context, guard, pools, changes, receipts, hellos, reads), server)
     add_reads(reads, server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -86,7 +89,7 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     await stop.wait()
     await health.enter_graceful_shutdown()
     # Keys first: nobody waits for a stream to end before the process forgets what it holds.
-    await pools.stop(context.vault.wipe)
+    await pools.stop("", context.vault.wipe)
     await server.stop(grace=2)
     pools.close()
     reads.close()
