@@ -17,6 +17,7 @@ from custody.documents.dsse import Envelope, Signer
 from custody.documents.root import Root
 from custody.entries.entry import DocumentRef, Entry, Party
 from custody.entries.receipt import Receipt
+from custody.errors import UnavailableError
 from custody.ports import Journal, JournalTransaction, Rng
 from custody.publishing.publisher import Publisher
 from custody.rules.state import State
@@ -138,6 +139,7 @@ class Ledger:
             entry = Entry.parse(data)
             try:
                 with self._journal.transaction() as transaction:
+                    self._require_alone(transaction.size, size)
                     step(state, entry, {item.envelope_digest: item for item in documents.values()})
                     index = transaction.append(data)
                     for envelope in documents.values():
@@ -146,7 +148,7 @@ class Ledger:
                         also(transaction)
             except BaseException:
                 # The state may be ahead of the journal now; whoever looks next folds it anew first.
-                self._stale = state.size > size
+                self._stale = self._stale or state.size > size
                 raise
             self._index(index, entry)
         self.publisher.notify()
@@ -203,6 +205,12 @@ class Ledger:
             self._by_request[entry.request].append(index)
             for item in entry.documents:
                 self._request_of[item.envelope] = entry.request
+
+    def _require_alone(self, rows: int, folded: int) -> None:
+        """Judge nothing by a state that another process has left behind (``custody broker end-log`` is one)."""
+        if rows != folded:
+            self._stale = True
+            raise UnavailableError("another process has written to the ledger", hint="ask again")
 
     def _current(self) -> State:
         if self._stale:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from custody.client.backoff import Backoff
+from custody.adapters.backoff import Backoff
 from custody.client.settings import Memory, Settings, Surroundings
 from custody.crypto import svid
 from custody.errors import ConfigError, IntegrityError, InterruptedByUser, UnavailableError

@@ -95,6 +95,10 @@ class SegmentDecryptor:
                     self._decryptor.decrypt_into(i, where.is_final, piece, out)
                 yield i, out[: where.length]
 
+    def trim(self) -> None:
+        """Give back the memory that reading took, until somebody reads again."""
+        self._stored.trim()
+
     def close(self) -> None:
         """Wipe the keys. A segment that another thread has under way is wiped too, and raises ``ValueError`` there."""
         self._decryptor.close()
