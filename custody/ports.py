@@ -1,6 +1,6 @@
 """What the core asks of the outside world. Adapters fulfil these; contract suites in ``tests/contracts`` check them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -159,6 +159,10 @@ class Journal(Protocol):
 
     def document(self, envelope_digest: str) -> bytes:
         """Return a stored envelope, its digest verified. Raises ``NotFoundError``, ``IntegrityError``."""
+        ...
+
+    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
+        """Return those of these envelopes that are stored, by digest, verified as ``document`` does."""
         ...
 
     def shares(self, request: str) -> Mapping[str, bytes]:
