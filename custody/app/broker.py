@@ -19,16 +19,20 @@ from custody.app.broker_config import BrokerConfig
 from custody.app.broker_parts import database_url, load_log_signer, load_row_key, secret_file, store_at
 from custody.app.deployment import read_bundle
 from custody.app.roots import read_envelope
+from custody.app.witness_claims import require_unseen
 from custody.broker.clock import SteadyClock
 from custody.broker.context import Context
 from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.broker.opener import Opener
+from custody.broker.refusals import Refusals
 from custody.broker.start import begin, end
-from custody.broker.upkeep import Refusals, Upkeep
+from custody.broker.upkeep import Upkeep
 from custody.crypto.secret import harden_process
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
-from custody.errors import ConfigError, CustodyError
+from custody.crypto.svid import identity_of
+from custody.documents.root import Root
+from custody.errors import ConfigError, CustodyError, UnavailableError
 from custody.publishing.publisher import Publisher
 from custody.rules.state import State
 from custody.rules.trust import policy_of
@@ -84,6 +88,9 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         state = State(config.deployment, config.genesis)
         holder: list[Ledger] = []
         signer = load_log_signer(secret_file(config.log.key, folder))
+        if not journal.size() and roots:
+            for reason in require_unseen(config, roots[-1].document(Root), signer.vkey):
+                _trouble(UnavailableError(f"{reason}: whether it has seen more of this log shows when it answers"))
         publisher = Publisher(
             journal,
             log,
@@ -108,13 +115,19 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         )
         stack.callback(context.opener.close)
         begin(context, roots)
-        refusals = Refusals()
+        refusals = Refusals(time.monotonic)
         upkeep = Upkeep(context, refusals, monotonic=time.monotonic, trouble=_trouble)
         upkeep.start()
         stack.callback(upkeep.stop)
         with ledger.reading() as current:
             domain = current.root.trust_domain
+            broker = current.root.broker(identity.id)
         tls = TlsFiles(folder / config.tls.certificate, folder / config.tls.key, folder / config.tls.ca)
+        if broker is None or identity_of(tls.chain()[0]) != broker.identity:
+            raise ConfigError(
+                f"{tls.certificate} is not of the identity that the trust root names for broker {identity.id}",
+                hint=f"issue one for {broker.identity if broker else 'a broker of the trust root'}",
+            )
         listen = Listen(
             address=config.listen.address,
             tls=tls,
@@ -189,4 +202,4 @@ def _logging() -> None:
 
 
 def _trouble(error: CustodyError) -> None:
-    structlog.get_logger("custody.broker").warning("upkeep", error=type(error).__name__, message=error.message)
+    structlog.get_logger("custody.broker").warning("trouble", error=type(error).__name__, message=error.message)

@@ -14,7 +14,7 @@ not is only named: the broker starts once a quorum has confirmed the ledger.
 """
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,6 @@ from typing import Final
 from custody.adapters.ledger import open_journal
 from custody.adapters.ledger_engine import mask
 from custody.adapters.store_local import LocalStore
-from custody.adapters.witness_http import HttpWitness
 from custody.app.broker_config import BrokerConfig
 from custody.app.broker_parts import database_url, load_log_signer, load_row_key, secret_file, store_at
 from custody.app.left_behind import bury_stops, set_aside, unpublished_tiles
@@ -38,16 +37,16 @@ from custody.app.log_head import (
 )
 from custody.app.new_ledger import new_ledger
 from custody.app.roots import read_envelope
+from custody.app.witness_claims import ask_witnesses
 from custody.audit.judge import read_document
 from custody.audit.report import Report
 from custody.audit.source import MAX_OBJECT, Source
 from custody.audit.verify import Pins
 from custody.documents.root import Root
 from custody.entries.entry import Entry
-from custody.errors import ConfigError, ConflictError, CustodyError, NotFoundError, UnavailableError
+from custody.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 from custody.ports import Journal, Store
 from custody.publishing.recovery import PUBLISHED, recover
-from custody.rules.trust import policy_of
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import TILE_WIDTH
 
@@ -104,7 +103,7 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
         published = published_head(source, report, key)
         store = store_at(config.log.store, folder)
         root = _root(config, folder, report)
-        witnesses, silent = _ask_witnesses(config, root, key.name)
+        witnesses, silent = ask_witnesses(config, root, key.name)
         head = furthest(source, published, [*_shown(store), *witnesses], key)
         beyond = unpublished_tiles(store, head)
         aside = folder / f"log-unpublished-{head.checkpoint.size}"
@@ -162,27 +161,6 @@ def _shown(store: Store) -> Iterator[Claim]:
         yield Claim("the log store", store.get(PUBLISHED))
     except NotFoundError:
         return
-
-
-def _ask_witnesses(config: BrokerConfig, root: Root, origin: str) -> tuple[Sequence[Claim], tuple[str, ...]]:
-    """Ask each counted witness what it cosigned last; return that, and who could not be asked."""
-    claims, silent = [], []
-    for witness in policy_of(root).counted():
-        url = config.witnesses.get(witness.name) or witness.url
-        if not url:
-            silent.append(f"witness {witness.name} has no URL in the configuration")
-            continue
-        asked = HttpWitness(witness.name, witness.vkey, url, timeout=float(config.witness_timeout))
-        try:
-            note = asked.latest(origin)
-        except CustodyError as error:
-            silent.append(error.message)
-            continue
-        finally:
-            asked.close()
-        if note is not None:
-            claims.append(Claim(f"witness {witness.name}", note))
-    return claims, tuple(silent)
 
 
 def _fill(journal: Journal, source: Source, head: Head, progress: Progress) -> None:

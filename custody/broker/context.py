@@ -17,9 +17,12 @@ __all__ = ["Context", "Peer", "known_peer"]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who calls, as TLS has proved it: a SPIFFE ID. It may read what concerns it; acting takes signed documents."""
+    """Who calls, as TLS has proved it: a SPIFFE ID, and the SHA-256 of the certificate (hex). It may read what concerns
+    it; acting takes signed documents.
+    """
 
     identity: str
+    credential: str
 
 
 @dataclass(frozen=True, slots=True)

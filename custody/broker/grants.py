@@ -9,7 +9,6 @@ from custody.documents.dsse import Envelope
 from custody.documents.manifest import WRAPPED_SHARE
 from custody.documents.release import Release
 from custody.documents.request import Request
-from custody.entries.receipt import Receipt
 from custody.errors import ConflictError, DeniedError, FormatError, IntegrityError
 from custody.ports import Facts
 from custody.rules.facts import find_request
@@ -33,10 +32,10 @@ def policy_facts(request: Request, now: int, approved_by: tuple[str, ...] = ()) 
     }
 
 
-def decide(context: Context, envelope: Envelope) -> Receipt:
-    """Log a person's decision, grant when it completes a quorum, and return the decision's receipt.
+def decide(context: Context, envelope: Envelope) -> int:
+    """Log a person's decision, grant when it completes a quorum, and return the index of the decision's entry.
 
-    The very same envelope again returns the receipt of the first time: repeated, it counts once.
+    The very same envelope again returns the index of the first time: repeated, it counts once.
     """
     ledger = context.ledger
     decision = envelope.document(Decision)
@@ -61,7 +60,7 @@ def decide(context: Context, envelope: Envelope) -> Receipt:
         else:
             index = int(before.entry.index)
     try_grant(context, found.digest)
-    return ledger.receipt(index, context.receipt_timeout)
+    return index
 
 
 def try_grant(context: Context, request: str) -> bool:
@@ -98,8 +97,8 @@ def try_grant(context: Context, request: str) -> bool:
     return False
 
 
-def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> Receipt:
-    """Log a person's release and keep the wrapped share until the lease is opened.
+def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> int:
+    """Log a person's release and keep the wrapped share until the lease is opened. Returns the index of the entry.
 
     What is kept is only what the person signed: the share's digest must be the one in the release.
     """
@@ -120,7 +119,7 @@ def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> Recei
         if found.phase == "open":
             message = "the lease is open already; the share is not needed"
             raise ConflictError(message)
-        index = ledger.append(
+        return ledger.append(
             "release",
             actor=device_signature(envelope, release.person, state.root),
             documents={"release": envelope},
@@ -132,4 +131,3 @@ def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> Recei
             parent=found.entry,
             also=lambda transaction: transaction.put_share(found.digest, str(release.slot), wrapped),
         )
-    return ledger.receipt(index, context.receipt_timeout)

@@ -59,7 +59,7 @@ class _Wanted:
     also: Callable[[JournalTransaction], None] | None
     fields: Mapping[str, object]
     index: int = -1
-    request: str = ""
+    entry: Entry | None = None
     error: Exception | None = None
     done: bool = False
 
@@ -94,19 +94,19 @@ class Ledger:
         self._reader = threading.local()
         self._queue: deque[_Wanted] = deque()
         self._by_request: dict[str, list[int]] = defaultdict(list)
+        self._request_of: dict[str, str] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     def fold(self) -> None:
         """Make the state anew from the journal. Raises ``IntegrityError`` when the journal breaks a rule."""
         with self._lock:
             state = State(*self._pinned)
-            by_request: dict[str, list[int]] = defaultdict(list)
+            self._by_request, self._request_of = defaultdict(list), {}
             for index, entry in self.entries(0):
                 documents = {item.envelope: self.envelope(item.envelope) for item in entry.documents}
                 step(state, entry, documents)
-                if entry.request and entry.type in _IN_VIEW:
-                    by_request[entry.request].append(index)
-            self._state, self._by_request, self._stale = state, by_request, False
+                self._index(index, entry)
+            self._state, self._stale = state, False
 
     @contextmanager
     def reading(self) -> Iterator[State]:
@@ -153,7 +153,7 @@ class Ledger:
             raise wanted.error
         self.publisher.notify()
         for listener in self._listeners:
-            listener(wanted.request)
+            listener((wanted.entry and wanted.entry.request) or "")
         return wanted.index
 
     def _commit(self, group: Sequence["_Wanted"]) -> None:
@@ -185,8 +185,8 @@ class Ledger:
                 raise
         else:
             for wanted in group:
-                if wanted.error is None and wanted.request and wanted.kind in _IN_VIEW:
-                    self._by_request[wanted.request].append(wanted.index)
+                if wanted.entry is not None and wanted.error is None:
+                    self._index(wanted.index, wanted.entry)
         finally:
             for wanted in group:
                 wanted.done = True
@@ -206,9 +206,10 @@ class Ledger:
             **wanted.fields,  # type: ignore[arg-type]  # checked by Entry.parse below
         )
         data = entry.encode()
-        step(state, Entry.parse(data), {item.envelope_digest: item for item in documents.values()})
+        entry = Entry.parse(data)
+        step(state, entry, {item.envelope_digest: item for item in documents.values()})
         wanted.index = transaction.append(data)
-        wanted.request = entry.request or ""
+        wanted.entry = entry
         for envelope in documents.values():
             transaction.add_document(envelope.envelope_digest, envelope.encode())
         if wanted.also:
@@ -235,6 +236,11 @@ class Ledger:
         with self._lock:
             return tuple(self._by_request.get(request, ()))
 
+    def request_of(self, envelope: str) -> str:
+        """Return the digest of the request in whose view a document stands, by envelope digest; "" for none."""
+        with self._lock:
+            return self._request_of.get(envelope, "")
+
     def envelope(self, digest: str) -> Envelope:
         """Return a stored envelope by envelope digest."""
         return Envelope.parse(self._journal.document(digest))
@@ -251,6 +257,13 @@ class Ledger:
     def receipt(self, index: int, timeout: float) -> Receipt:
         """Wait until the entry is published and witnessed. Raises ``UnavailableError`` at the deadline."""
         return self.publisher.wait(index, timeout)
+
+    def _index(self, index: int, entry: Entry) -> None:
+        """Note what belongs to a request's view."""
+        if entry.request and entry.type in _IN_VIEW:
+            self._by_request[entry.request].append(index)
+            for item in entry.documents:
+                self._request_of[item.envelope] = entry.request
 
     def _current(self) -> State:
         if self._stale:

@@ -10,7 +10,6 @@ from custody.documents.dsse import Envelope, sign
 from custody.documents.release import ReleaseKey
 from custody.documents.request import Request
 from custody.documents.terms import Terms
-from custody.entries.receipt import Receipt
 from custody.errors import NotFoundError
 from custody.rules.quorum import excluded
 from custody.rules.requesting import check_request
@@ -18,17 +17,17 @@ from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State
 from custody.values import Time
 
-__all__ = ["RequestView", "list_requests", "make_release_key", "submit", "view"]
+__all__ = ["RequestView", "concerns", "list_requests", "make_release_key", "submit", "view"]
 
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """A request as its parties see it: phase, and every entry and document but those of sessions."""
+    """A request as its parties see it: phase, and every entry (by index) and document but those of sessions."""
 
     request: str
     phase: str
     reason: str
-    receipts: Sequence[Receipt]
+    places: Sequence[int]
     envelopes: Sequence[Envelope]
     bytes_spent: int
     sessions_used: int
@@ -108,14 +107,14 @@ def make_release_key(context: Context, deployment: str, request: str) -> Envelop
 
 
 def view(context: Context, peer: Peer, digest: str) -> RequestView:
-    """Return a request with the receipts of its entries, once the newest of them is published.
+    """Return a request. Whoever it does not concern is told that there is none.
 
-    Whoever it does not concern is told that there is none.
+    It is shown to nobody before the newest of its entries is published.
     """
     ledger = context.ledger
     with ledger.reading() as state:
         found = state.requests.get(digest)
-        if found is None or not _concerns(state, found, peer):
+        if found is None or not concerns(state, found, peer):
             message = f"there is no request {digest[:16]}…"
             raise NotFoundError(message)
         phase, reason = found.phase, found.reason or found.stopped
@@ -127,8 +126,7 @@ def view(context: Context, peer: Peer, digest: str) -> RequestView:
             found.release_key_envelope,
             *(item.envelope for item in found.decisions),
         ]
-    receipts = [ledger.receipt(index, context.receipt_timeout) for index in places]
-    return RequestView(digest, phase, reason, receipts, envelopes, spent, used)
+    return RequestView(digest, phase, reason, places, envelopes, spent, used)
 
 
 def list_requests(context: Context, peer: Peer, *, closed: bool, after: str, limit: int) -> list[str]:
@@ -138,13 +136,13 @@ def list_requests(context: Context, peer: Peer, *, closed: bool, after: str, lim
         digests = [
             digest
             for digest, found in state.requests.items()
-            if (closed or found.phase != "closed") and _concerns(state, found, peer)
+            if (closed or found.phase != "closed") and concerns(state, found, peer)
         ]
     start = digests.index(after) + 1 if after in digests else 0
     return digests[start : start + limit]
 
 
-def _concerns(state: State, found: RequestState, peer: Peer) -> bool:
+def concerns(state: State, found: RequestState, peer: Peer) -> bool:
     """Custodians of the version, governance, owners, the requester and the beneficiary may look at a request."""
     person = known_peer(state, peer)
     request = found.request

@@ -1,13 +1,19 @@
-"""The trust roots the log holds, and hellos that ask which is in force."""
+"""The trust roots the log holds, hellos that ask which is in force, and who may read what of the log.
+
+The persons of the trust root read all of it: custodians judge by it, and an auditor needs every entry and document. A
+workload needs none of it to judge a receipt, which brings its own proof. It may read checkpoints and hash tiles, which
+say nothing of what was logged, and the documents of requests that concern it: those that its view names and leaves out.
+Entries and all other documents say who uses what, and why; to a workload they are not there.
+"""
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
 from custody.broker.context import Context, Peer, known_peer
+from custody.broker.requests import concerns
 from custody.documents.dsse import Envelope
 from custody.documents.hello import Hello
-from custody.entries.receipt import Receipt
 from custody.errors import NotFoundError
 from custody.rules.signers import verify_actor
 
@@ -20,15 +26,13 @@ _LOG_PATH: Final = re.compile(
 )
 
 
-def roots(context: Context, peer: Peer) -> Sequence[tuple[Envelope, Receipt]]:
-    """Return every root from genesis on with the receipt of its entry."""
+def roots(context: Context, peer: Peer) -> Sequence[tuple[Envelope, int]]:
+    """Return every root from genesis on with the index of its entry."""
     ledger = context.ledger
     with ledger.reading() as state:
         known_peer(state, peer)
         places = list(zip(state.root_envelopes, state.root_entries, strict=True))
-    return [
-        (ledger.envelope(digest), ledger.receipt(int(entry.index), context.receipt_timeout)) for digest, entry in places
-    ]
+    return [(ledger.envelope(digest), int(entry.index)) for digest, entry in places]
 
 
 def adopt_root(context: Context, envelope: Envelope) -> int:
@@ -39,22 +43,30 @@ def adopt_root(context: Context, envelope: Envelope) -> int:
     return ledger.append("root", documents={"root": envelope}, parent=parent)
 
 
-def hello(context: Context, peer: Peer, envelope: Envelope) -> Receipt:
-    """Log a tool's nonce; the witnessed entry names the root in force."""
+def hello(context: Context, peer: Peer, envelope: Envelope) -> int:
+    """Log a tool's nonce; the witnessed entry names the root in force. Returns its index."""
     ledger = context.ledger
     document = envelope.document(Hello)
     with ledger.reading() as state:
         known_peer(state, peer)
         actor = verify_actor(envelope, document.actor, state.root, ledger.clock())
     # Not inside the block: so it shares its commit with others. The rules judge it once more, as of then.
-    index = ledger.append("hello", actor=actor, documents={"hello": envelope})
-    return ledger.receipt(index, context.receipt_timeout)
+    return ledger.append("hello", actor=actor, documents={"hello": envelope})
 
 
 def log_object(context: Context, peer: Peer, path: str) -> bytes:
-    """Return an object of the log by its path. Raises ``NotFoundError``; a path that is none of the log's is one."""
+    """Return an object of the log by its path. Raises ``NotFoundError``, also for what the peer may not read."""
     with context.ledger.reading() as state:
-        known_peer(state, peer)
-    if not _LOG_PATH.match(path):
+        person = known_peer(state, peer)
+    if not _LOG_PATH.match(path) or not (person or _open_to(context, peer, path)):
         raise NotFoundError("there is no such object in the log")
     return context.log.get(path, _MAX_OBJECT)
+
+
+def _open_to(context: Context, peer: Peer, path: str) -> bool:
+    """Tell whether a workload may read an object of the log."""
+    if not path.startswith("documents/"):
+        return not path.startswith("tile/entries/")
+    with context.ledger.reading() as state:
+        found = state.requests.get(context.ledger.request_of(path.removeprefix("documents/")))
+        return found is not None and concerns(state, found, peer)

@@ -1,4 +1,4 @@
-"""What the broker does by itself: logging stops, closing what is over, counting strangers, watching the clock."""
+"""What the broker does by itself: logging stops and refusals, closing what is over, watching the clock."""
 
 import threading
 from collections.abc import Callable
@@ -7,33 +7,16 @@ from typing import Final
 from custody.broker.closing import close_overdue
 from custody.broker.context import Context
 from custody.broker.grants import try_grant
+from custody.broker.refusals import Refusals
 from custody.broker.stops import drop_tombstones, log_stops
+from custody.entries.entry import Party
 from custody.errors import CustodyError
 from custody.values import U64
 
-__all__ = ["Refusals", "Upkeep"]
+__all__ = ["Upkeep"]
 
 _TICK: Final = 0.5
 _MINUTE: Final = 60
-
-
-class Refusals:
-    """Counts refused strangers. They are logged as one count per minute: nobody can fill the log by knocking."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-
-    def add(self) -> None:
-        """Count one."""
-        with self._lock:
-            self._count += 1
-
-    def take(self) -> int:
-        """Return the count and begin again."""
-        with self._lock:
-            count, self._count = self._count, 0
-        return count
 
 
 class Upkeep:
@@ -80,10 +63,14 @@ class Upkeep:
         if (off := context.ledger.clock.jump()) != self._off:
             self._off = off
             self._say("clock-jump" if off else "clock-right-again", abs(off))
+        while refused := self._refusals.first():
+            actor = Party(id=refused.peer.identity, credential=refused.peer.credential)
+            context.ledger.append("system", actor=actor, reason=refused.reason)
+            self._refusals.done()
         if now - self._counted >= _MINUTE:
             self._counted = now
-            if count := self._refusals.take():
-                self._say("refused-strangers", count)
+            for reason, count in sorted(self._refusals.counts().items()):
+                self._say(reason, count)
 
     def _say(self, reason: str, count: int) -> None:
         ledger = self._context.ledger

@@ -12,7 +12,6 @@ from custody.documents.dsse import Envelope
 from custody.documents.manifest import Manifest, Wrap
 from custody.documents.root import Root
 from custody.documents.sharing import Sharing
-from custody.entries.receipt import Receipt
 from custody.errors import ConflictError, FormatError, IntegrityError, NotFoundError
 from custody.ports import BlobReader
 from custody.rules.signers import verify_actor
@@ -28,19 +27,19 @@ _PIECE: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class VersionView:
-    """A version: its signed documents, the receipt of its entry, and the caller's own wraps."""
+    """A version: its signed documents, the index of its entry, and the caller's own wraps."""
 
     version: str
     content: Envelope
     sharing: Envelope
-    receipt: Receipt
+    place: int
     wraps: Sequence[Wrap]
 
 
-def register(context: Context, peer: Peer, data: bytes) -> Receipt:
+def register(context: Context, peer: Peer, data: bytes) -> int:
     """Take a sealed version into custody: everything that will be needed to open it must be there and whole.
 
-    The same manifest again returns the receipt of the first time.
+    Returns the index of its entry; the same manifest again returns that of the first time.
     """
     manifest = Manifest.parse(data)
     content, sharing = manifest.documents()
@@ -70,7 +69,7 @@ def register(context: Context, peer: Peer, data: bytes) -> Receipt:
                 content=manifest.content.digest,
                 sharing=manifest.sharing.digest,
             )
-    return ledger.receipt(index, context.receipt_timeout)
+    return index
 
 
 def _check_wraps(manifest: Manifest, sharing: Sharing, root: Root) -> None:
@@ -161,6 +160,6 @@ def _view(context: Context, found: VersionState, device_ids: set[str]) -> Versio
         str(found.content.version),
         ledger.envelope(found.content_envelope),
         ledger.envelope(found.sharing_envelope),
-        ledger.receipt(int(found.entry.index), context.receipt_timeout),
+        int(found.entry.index),
         wraps,
     )

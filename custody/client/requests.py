@@ -105,15 +105,17 @@ def file_request(link: Link, identity: Identity, credential: Credential, request
 def find_request(link: Link, identity: Identity, reference: str) -> tuple[PendingRequest, RequestReply]:
     """Find a request by the digest of itself or of its terms, or by a prefix of at least 8 digits that fits one only.
 
-    Raises ``NotFoundError``, or ``DeniedError`` where several fit.
+    Raises ``NotFoundError``, or ``DeniedError`` where several fit, and for terms of which others were granted.
     """
     reply = look_up(link, reference)
-    wanted = [item for item in reply.envelopes if item.digest == reply.request]
-    if len(wanted) != 1 or wanted[0].payloadType != Request.payload_type:
-        raise IntegrityError("the broker shows a request without its document")
-    pending = PendingRequest(link, identity, wanted[0])
-    link.verify(lambda trust: read_status(trust, wanted[0], reply))
-    return pending, reply
+    envelope = next(item for item in reply.envelopes if item.digest == reply.request)
+    status = link.verify(lambda trust: read_status(trust, envelope, reply))
+    lease = status.granted.digest if status.granted else ""
+    if lease and not (envelope.digest.startswith(reference) or lease.startswith(reference)):
+        raise DeniedError(
+            f"{reference[:16]} names terms that were not granted", hint=f"other terms were: the lease is {lease[:16]}"
+        )
+    return PendingRequest(link, identity, envelope), reply
 
 
 def read_status(trust: Trust, envelope: Envelope, reply: RequestReply) -> Status:

@@ -138,7 +138,10 @@ class Desk:
 
     def request(self, digest: str) -> RequestView:
         """Fetch and judge a request by its whole digest."""
-        return self._judge(self._repeat(lambda: self._calls.get_request(digest)))
+        reply = self._repeat(lambda: self._calls.get_request(digest))
+        if reply.request != digest:  # what the judged entries must then be of
+            raise IntegrityError("the broker shows another request")
+        return self._judge(reply)
 
     def requests(self, *, closed: bool = False) -> Iterator[RequestView | tuple[str, CustodyError]]:
         """Yield the requests that concern the caller, in order of filing.
@@ -184,7 +187,9 @@ class Desk:
         for reply in self._pages(
             lambda token: self._calls.list_requests(closed=True, page_token=token, page_size=_PAGE)
         ):
-            names = (reply.request, *(str(Entry.parse(item.entry).terms) for item in reply.receipts))
+            # No field is believed: entries and terms must be of the request, and judging verifies the entries.
+            entries = [Entry.parse(item.entry) for item in reply.receipts]
+            names = {reply.request, *(str(entry.terms) for entry in entries if entry.request == reply.request)}
             if any(name.startswith(reference) for name in names):
                 found[reply.request] = reply
         if not found:

@@ -132,10 +132,8 @@ def require_decidable(seen: Review, *, veto: bool = False) -> Slot:
     if found.phase == "closed" or found.stopped:
         raise DeniedError(f"the request is over: {found.reason or found.stopped}")
     if seen.own is not None:
-        verdict = seen.own.decision.verdict
         raise ConflictError(
-            f"{person} has decided on these terms already: {verdict}",
-            hint="to send your share again: custody release" if verdict == "approve" else "the first decision stands",
+            f"{person} has decided on these terms already: {seen.own.decision.verdict}", hint=_instead(seen)
         )
     if veto:
         return seen.slot
@@ -144,6 +142,14 @@ def require_decidable(seen: Review, *, veto: bool = False) -> Slot:
     if seen.now >= seen.terms.open_before:
         raise DeniedError(f"the start window ended at {seen.terms.open_before}", hint="a new request is needed")
     return seen.slot
+
+
+def _instead(seen: Review) -> str:
+    """Say what is left to somebody whose decision stands: sending the share again, or ending what came of it."""
+    revoke = f"custody lease revoke {seen.terms_digest[:8]} --reason TEXT"
+    end = f"to end the lease: {revoke}" if seen.view.found.phase == "granted" else f"once granted, to end it: {revoke}"
+    approved = seen.own is not None and seen.own.decision.verdict == "approve"
+    return f"it stands; {end}" + ("; to send your share again: custody release" if approved else "")
 
 
 def require_same(shown: Review, now: Review) -> None:

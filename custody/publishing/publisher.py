@@ -167,13 +167,19 @@ class Publisher:
             self._done.wait_for(
                 lambda: self._failed or self._stopping or self.published.size > index, max(0.0, timeout)
             )
-            if self._failed is not None:
-                raise self._failed.with_traceback(None)
+        return self.settled(index, timeout)
+
+    def settled(self, index: int, waited: float) -> Receipt:
+        """Return the receipt of an entry, or raise as ``wait`` does: for those who have waited ``waited`` seconds
+        elsewhere.
+        """
+        if self._failed is not None:
+            raise self._failed.with_traceback(None)
         if self.published.size > index:
             return self.receipt(index)
         if self._stopping:
             raise UnavailableError(f"entry {index} is not published: the log is stopping")
-        raise UnavailableError(f"entry {index} is not published after {timeout:g} s: {self._reason()}")
+        raise UnavailableError(f"entry {index} is not published after {waited:g} s: {self._reason()}")
 
     def receipt(self, index: int) -> Receipt:
         """Return the receipt of a published entry: its bytes, and its proof under the newest published checkpoint.

@@ -41,7 +41,7 @@ def decision(facts: Facts) -> None:
         for item in found.decisions
     ):
         message = f"{document.person} has decided on these terms already"
-        raise ConflictError(message, hint="the first decision stands; a lease can be revoked")
+        raise ConflictError(message, hint="the first decision stands; end a lease with: custody lease revoke")
     facts.not_from_the_future(document.issued, "the decision")
     if entry.time >= document.expires:
         message = f"the decision of {document.person} has expired"

@@ -19,7 +19,7 @@ def hello(facts: Facts) -> None:
 
 
 def system(facts: Facts) -> None:
-    """The broker's own events: start, stop, refused strangers (as counts), witness trouble.
+    """The broker's own events: start, stop, refused peers, strangers as counts, witness trouble.
 
     Nothing proves them but the broker's word; an actor it names did not sign anything.
     """

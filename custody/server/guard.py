@@ -1,5 +1,7 @@
 """The edge of every call: who calls, and what of an error goes out."""
 
+import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -9,10 +11,11 @@ import structlog
 from grpc.aio import ServicerContext
 
 from custody.broker.context import Peer
-from custody.broker.upkeep import Refusals
-from custody.errors import CustodyError
+from custody.broker.refusals import Refusals
+from custody.crypto.svid import identity_of
+from custody.errors import CustodyError, FormatError
 from custody.wire.errors import status_of
-from custody.wire.tls import peer_identity
+from custody.wire.tls import peer_certificate
 
 __all__ = ["Guard", "MethodNames"]
 
@@ -21,7 +24,8 @@ _Asked = TypeVar("_Asked")
 _Answered = TypeVar("_Answered")
 _log: Final = structlog.get_logger("custody.server")
 _method: ContextVar[str] = ContextVar("method", default="?")
-_caller: ContextVar[str] = ContextVar("caller", default="?")
+_caller: ContextVar[Peer | None] = ContextVar("caller", default=None)
+_CAPITALS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class MethodNames(grpc.aio.ServerInterceptor):
@@ -38,7 +42,7 @@ class MethodNames(grpc.aio.ServerInterceptor):
 
 
 class Guard:
-    """Identifies peers and turns exceptions into statuses. One trust domain; ``revoked`` are denied serial numbers."""
+    """Identifies peers of one trust domain, turns exceptions into statuses, and notes who was refused what."""
 
     def __init__(self, trust_domain: str, refusals: Refusals) -> None:
         self._prefix = f"spiffe://{trust_domain}/"
@@ -46,12 +50,17 @@ class Guard:
 
     async def peer(self, context: "ServicerContext[Any, Any]") -> Peer:
         """Return the caller. A certificate without exactly one SPIFFE ID of our trust domain ends the call."""
-        identity = peer_identity(context.auth_context())
-        if identity is None or not identity.startswith(self._prefix):
-            self._refusals.add()
+        leaf = peer_certificate(context.auth_context())
+        try:
+            identity = identity_of(leaf)
+        except FormatError:
+            identity = ""
+        if not identity.startswith(self._prefix):
+            self._refusals.stranger()
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not permitted")
-        _caller.set(str(identity))
-        return Peer(str(identity))
+        peer = Peer(identity, hashlib.sha256(leaf).hexdigest())
+        _caller.set(peer)
+        return peer
 
     async def answer(self, context: "ServicerContext[Any, Any]", work: Callable[[Peer], Awaitable[_T]]) -> _T:
         """Run ``work`` for the caller and return what it returns, or end the call with the status of its error."""
@@ -65,12 +74,19 @@ class Guard:
             raise
         except Exception:
             # What went wrong is ours to know: the traceback stays here, the caller learns nothing of it.
-            _log.exception("call failed", method=_method.get(), caller=_caller.get())
+            _log.exception("call failed", method=_method.get(), caller=_name())
             await context.abort(grpc.StatusCode.INTERNAL, "internal error; the broker's log says more")
             raise
 
     async def refuse(self, context: "ServicerContext[Any, Any]", error: CustodyError) -> None:
         """End the call with the status of an error."""
         code, message, trailing = status_of(error)
-        _log.info("call refused", method=_method.get(), caller=_caller.get(), status=code.name)
+        _log.info("call refused", method=_method.get(), caller=_name(), status=code.name)
+        if (peer := _caller.get()) is not None:
+            self._refusals.known(peer, _CAPITALS.sub("-", _method.get()).lower(), error)
         await context.abort(code, message, trailing)
+
+
+def _name() -> str:
+    peer = _caller.get()
+    return peer.identity if peer else "?"

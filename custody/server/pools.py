@@ -1,46 +1,91 @@
 """Where blocking work runs, so that nothing blocks the event loop and no kind of work starves another.
 
-Use cases are plain functions that take locks, write to the journal and wait for receipts; they run in ``calls``.
-Decrypting runs in ``reads``, of its own, so that a thousand slow readers leave requests and stops alone. Stops have
-threads of their own: they must get through when everything else is busy.
+Use cases are plain functions that take locks and write to the journal; they run in ``calls``. Opening a lease waits for
+the log, for a custodian's share to be unwrapped and for one opening at a time: ``opens``. Decrypting runs in ``reads``,
+of its own, so that a thousand slow readers leave requests and stops alone. Stops have threads of their own: they must
+get through when everything else is busy.
+
+Nor does one caller starve another: of a pool's threads an identity has at most half at once. The rest of its calls wait
+their turn behind its own, at the price of a coroutine each.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
 
-__all__ = ["Pools"]
+__all__ = ["Pools", "Turns"]
 
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
+_OPENS: Final = 16
+_STOPS: Final = 8
+
+
+class Turns:
+    """Lets each caller do at most ``most`` things at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._of: dict[str, tuple[asyncio.Semaphore, int]] = {}
+
+    @asynccontextmanager
+    async def turn(self, caller: str) -> AsyncIterator[None]:
+        """Wait for a turn, and have it for the block."""
+        semaphore, users = self._of.get(caller, (asyncio.Semaphore(self._most), 0))
+        self._of[caller] = semaphore, users + 1
+        try:
+            async with semaphore:
+                yield
+        finally:
+            semaphore, users = self._of[caller]
+            if users > 1:
+                self._of[caller] = semaphore, users - 1
+            else:
+                del self._of[caller]
+
+
+class _Pool:
+    """Threads, and how many of them one caller may have."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self.executor: Final = ThreadPoolExecutor(threads, name)
+        self._turns = Turns(max(1, threads // 2))
+
+    async def run(self, caller: str, function: Callable[[], _T]) -> _T:
+        async with self._turns.turn(caller):
+            return await asyncio.get_running_loop().run_in_executor(self.executor, function)
 
 
 class Pools:
-    """The executors of one server. ``reads`` decrypt at once; ``calls`` use cases run at once."""
+    """The executors of one server. ``reads`` decrypt at once; ``calls`` use cases run at once.
+
+    ``caller`` is the identity on whose behalf something runs.
+    """
 
     def __init__(self, *, calls: int = 32, reads: int = 2) -> None:
-        self._calls = ThreadPoolExecutor(calls, "call")
+        self._calls = _Pool(calls, "call")
+        self._opens = _Pool(_OPENS, "open")
+        self._stops = _Pool(_STOPS, "stop")
         self._reads = ThreadPoolExecutor(reads, "read")
-        self._stops = ThreadPoolExecutor(8, "stop")
 
-    async def call(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a use case."""
-        return await _run(self._calls, function, *args, **kwargs)
+    async def call(self, caller: str, function: Callable[[], _T]) -> _T:
+        """Run a use case that waits for nothing but the database."""
+        return await self._calls.run(caller, function)
 
-    async def read(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Run a piece of the data path."""
-        return await _run(self._reads, function, *args, **kwargs)
+    async def open(self, caller: str, function: Callable[[], _T]) -> _T:
+        """Run the opening of a session."""
+        return await self._opens.run(caller, function)
 
-    async def stop(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    async def stop(self, caller: str, function: Callable[[], _T]) -> _T:
         """Run a stop."""
-        return await _run(self._stops, function, *args, **kwargs)
+        return await self._stops.run(caller, function)
+
+    async def read(self, function: Callable[[], _T]) -> _T:
+        """Run a piece of the data path; streams are shared out by session."""
+        return await asyncio.get_running_loop().run_in_executor(self._reads, function)
 
     def close(self) -> None:
         """Let what runs finish, start nothing more."""
-        for pool in (self._calls, self._reads, self._stops):
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-async def _run(pool: ThreadPoolExecutor, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    return await asyncio.get_running_loop().run_in_executor(pool, lambda: function(*args, **kwargs))
+        for executor in (self._calls.executor, self._opens.executor, self._stops.executor, self._reads):
+            executor.shutdown(wait=True, cancel_futures=True)

@@ -11,12 +11,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from custody.broker.context import Context
-from custody.broker.upkeep import Refusals
+from custody.broker.refusals import PerMinute, Refusals
 from custody.errors import ConfigError
 from custody.server.changes import Changes
 from custody.server.guard import Guard, MethodNames
 from custody.server.pools import Pools
-from custody.server.service import Service
+from custody.server.receipts import Receipts
+from custody.server.service import MAX_HELLOS, Service
 from custody.wire.tls import TlsFiles, server_credentials
 from custody.wire.v1.broker_pb2_grpc import add_BrokerServicer_to_server
 
@@ -65,7 +66,9 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
             ("grpc.so_reuseport", 0),
         ],
     )
-    service = Service(context, Guard(listen.trust_domain, refusals), pools, changes)
+    receipts = Receipts(context.ledger.publisher, pools, context.receipt_timeout, loop)
+    hellos = PerMinute(MAX_HELLOS, loop.time)
+    service = Service(context, Guard(listen.trust_domain, refusals), pools, changes, receipts, hellos)
     add_BrokerServicer_to_server(service, server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -83,6 +86,6 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     await stop.wait()
     await health.enter_graceful_shutdown()
     # Keys first: nobody waits for a stream to end before the process forgets what it holds.
-    await pools.stop(context.vault.wipe)
+    await pools.stop("", context.vault.wipe)
     await server.stop(grace=2)
     pools.close()

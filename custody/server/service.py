@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -11,22 +12,28 @@ from grpc.aio import ServicerContext
 
 from custody.broker import grants, reading, requests, stops, trust, versions
 from custody.broker.context import Context, Peer
+from custody.broker.refusals import PerMinute
 from custody.documents.dsse import Envelope
+from custody.entries.receipt import Receipt
 from custody.errors import CustodyError, FormatError, UnavailableError
 from custody.server.changes import Changes
 from custody.server.guard import Guard
 from custody.server.pools import Pools
+from custody.server.receipts import Receipts
 from custody.wire.messages import receipt_to, request_to, version_to
 from custody.wire.v1 import broker_pb2 as pb
 from custody.wire.v1.broker_pb2_grpc import BrokerServicer
 
-__all__ = ["MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Service"]
+__all__ = ["MAX_HELLOS", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Service"]
 
 MAX_STREAMS: Final = 256
 """Streams served at once; each holds at most one segment and one message in memory."""
 
 MAX_STREAMS_OF_SESSION: Final = 16
 """So that one job cannot take them all."""
+
+MAX_HELLOS: Final = 60
+"""A minute of one identity. A tool says one before it signs something; each is an entry for ever."""
 
 _MAX_WAIT: Final = 30
 _MAX_PAGE: Final = 200
@@ -38,11 +45,21 @@ _STALL: Final = 30.0
 class Service(BrokerServicer):
     """Adapter between gRPC and the broker's use cases; it decides nothing."""
 
-    def __init__(self, context: Context, guard: Guard, pools: Pools, changes: Changes) -> None:
+    def __init__(  # noqa: PLR0917 - the parts of one server, put together once
+        self,
+        context: Context,
+        guard: Guard,
+        pools: Pools,
+        changes: Changes,
+        receipts: Receipts,
+        hellos: PerMinute,
+    ) -> None:
         self._context = context
         self._guard = guard
         self._pools = pools
         self._changes = changes
+        self._receipts = receipts
+        self._hellos = hellos
         self._streams = asyncio.Semaphore(MAX_STREAMS)
         self._of_session: Counter[str] = Counter()
 
@@ -50,11 +67,12 @@ class Service(BrokerServicer):
         self, request: pb.GetRootsRequest, context: "ServicerContext[pb.GetRootsRequest, pb.GetRootsReply]"
     ) -> pb.GetRootsReply:
         async def work(peer: Peer) -> pb.GetRootsReply:
-            roots = await self._pools.call(trust.roots, self._context, peer)
+            roots = await self._pools.call(peer.identity, lambda: trust.roots(self._context, peer))
+            receipts = await self._receipts.of(peer.identity, [place for _, place in roots])
             return pb.GetRootsReply(
                 roots=[
                     pb.GetRootsReply.Root(envelope=envelope.encode(), receipt=receipt_to(receipt))
-                    for envelope, receipt in roots
+                    for (envelope, _), receipt in zip(roots, receipts, strict=True)
                 ]
             )
 
@@ -62,8 +80,10 @@ class Service(BrokerServicer):
 
     async def Hello(self, request: pb.Envelope, context: "ServicerContext[pb.Envelope, pb.Receipt]") -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
+            if not self._hellos.take(peer.identity):
+                raise UnavailableError("too many hellos", hint="try again in a minute")
             envelope = Envelope.parse(request.envelope)
-            return receipt_to(await self._pools.call(trust.hello, self._context, peer, envelope))
+            return await self._logged(peer, lambda: trust.hello(self._context, peer, envelope))
 
         return await self._guard.answer(context, work)
 
@@ -73,7 +93,7 @@ class Service(BrokerServicer):
         context: "ServicerContext[pb.GetLogObjectRequest, pb.GetLogObjectReply]",
     ) -> pb.GetLogObjectReply:
         async def work(peer: Peer) -> pb.GetLogObjectReply:
-            data = await self._pools.call(trust.log_object, self._context, peer, request.path)
+            data = await self._pools.call(peer.identity, lambda: trust.log_object(self._context, peer, request.path))
             return pb.GetLogObjectReply(data=data)
 
         return await self._guard.answer(context, work)
@@ -82,7 +102,7 @@ class Service(BrokerServicer):
         self, request: pb.RegisterVersionRequest, context: "ServicerContext[pb.RegisterVersionRequest, pb.Receipt]"
     ) -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
-            return receipt_to(await self._pools.call(versions.register, self._context, peer, request.manifest))
+            return await self._logged(peer, lambda: versions.register(self._context, peer, request.manifest))
 
         return await self._guard.answer(context, work)
 
@@ -92,10 +112,12 @@ class Service(BrokerServicer):
         async def work(peer: Peer) -> pb.ListVersionsReply:
             limit = _page(request.page_size)
             found = await self._pools.call(
-                versions.list_versions, self._context, peer, after=request.page_token, limit=limit
+                peer.identity,
+                lambda: versions.list_versions(self._context, peer, after=request.page_token, limit=limit),
             )
+            receipts = await self._receipts.of(peer.identity, [item.place for item in found])
             return pb.ListVersionsReply(
-                versions=[_version(item) for item in found],
+                versions=[_version(item, receipt) for item, receipt in zip(found, receipts, strict=True)],
                 next_page_token=found[-1].version if len(found) == limit else "",
             )
 
@@ -105,7 +127,10 @@ class Service(BrokerServicer):
         self, request: pb.GetVersionRequest, context: "ServicerContext[pb.GetVersionRequest, pb.Version]"
     ) -> pb.Version:
         async def work(peer: Peer) -> pb.Version:
-            return _version(await self._pools.call(versions.get_version, self._context, peer, request.version))
+            found = await self._pools.call(
+                peer.identity, lambda: versions.get_version(self._context, peer, request.version)
+            )
+            return _version(found, await self._receipts.one(peer.identity, found.place))
 
         return await self._guard.answer(context, work)
 
@@ -114,7 +139,8 @@ class Service(BrokerServicer):
     ) -> pb.RequestView:
         async def work(peer: Peer) -> pb.RequestView:
             envelope = Envelope.parse(request.envelope)
-            return _request(await self._pools.call(requests.submit, self._context, peer, envelope))
+            view = await self._pools.call(peer.identity, lambda: requests.submit(self._context, peer, envelope))
+            return await self._shown(peer, view)
 
         return await self._guard.answer(context, work)
 
@@ -126,16 +152,13 @@ class Service(BrokerServicer):
                 raise FormatError("filter: live or all")
             limit = _page(request.page_size)
             digests = await self._pools.call(
-                requests.list_requests,
-                self._context,
-                peer,
-                closed=request.filter == "all",
-                after=request.page_token,
-                limit=limit,
+                peer.identity,
+                lambda: requests.list_requests(
+                    self._context, peer, closed=request.filter == "all", after=request.page_token, limit=limit
+                ),
             )
-            views = [await self._pools.call(requests.view, self._context, peer, digest) for digest in digests]
             return pb.ListRequestsReply(
-                requests=[_request(item) for item in views],
+                requests=[await self._shown(peer, await self._view(peer, digest)) for digest in digests],
                 next_page_token=digests[-1] if len(digests) == limit else "",
             )
 
@@ -145,36 +168,35 @@ class Service(BrokerServicer):
         self, request: pb.GetRequestRequest, context: "ServicerContext[pb.GetRequestRequest, pb.RequestView]"
     ) -> pb.RequestView:
         async def work(peer: Peer) -> pb.RequestView:
-            view = await self._pools.call(requests.view, self._context, peer, request.request)
-            if len(view.receipts) <= request.seen and request.wait_seconds:
-                await self._changes.wait(request.request, min(request.wait_seconds, _MAX_WAIT))
-                view = await self._pools.call(requests.view, self._context, peer, request.request)
-            return _request(view)
+            view = await self._view(peer, request.request)
+            if len(view.places) <= request.seen and request.wait_seconds:
+                await self._changes.wait(request.request, min(request.wait_seconds, _MAX_WAIT), peer.identity)
+                view = await self._view(peer, request.request)
+            return await self._shown(peer, view)
 
         return await self._guard.answer(context, work)
 
     async def Decide(self, request: pb.Envelope, context: "ServicerContext[pb.Envelope, pb.Receipt]") -> pb.Receipt:
-        async def work(_: Peer) -> pb.Receipt:
+        async def work(peer: Peer) -> pb.Receipt:
             envelope = Envelope.parse(request.envelope)
-            return receipt_to(await self._pools.call(grants.decide, self._context, envelope))
+            return await self._logged(peer, lambda: grants.decide(self._context, envelope))
 
         return await self._guard.answer(context, work)
 
     async def ReleaseShare(
         self, request: pb.ReleaseShareRequest, context: "ServicerContext[pb.ReleaseShareRequest, pb.Receipt]"
     ) -> pb.Receipt:
-        async def work(_: Peer) -> pb.Receipt:
+        async def work(peer: Peer) -> pb.Receipt:
             envelope = Envelope.parse(request.envelope)
-            return receipt_to(await self._pools.call(grants.release_share, self._context, envelope, request.wrapped))
+            return await self._logged(peer, lambda: grants.release_share(self._context, envelope, request.wrapped))
 
         return await self._guard.answer(context, work)
 
     async def Stop(self, request: pb.Envelope, context: "ServicerContext[pb.Envelope, pb.Receipt]") -> pb.Receipt:
-        async def work(_: Peer) -> pb.Receipt:
-            # Only stopping itself has threads of its own; who waits for a receipt must not hold up the next stop.
-            index = await self._pools.stop(stops.stop, self._context, Envelope.parse(request.envelope))
-            ledger, timeout = self._context.ledger, self._context.receipt_timeout
-            return receipt_to(await self._pools.call(ledger.receipt, index, timeout))
+        async def work(peer: Peer) -> pb.Receipt:
+            envelope = Envelope.parse(request.envelope)
+            index = await self._pools.stop(peer.identity, lambda: stops.stop(self._context, envelope))
+            return receipt_to(await self._receipts.one(peer.identity, index))
 
         return await self._guard.answer(context, work)
 
@@ -183,7 +205,7 @@ class Service(BrokerServicer):
     ) -> pb.Session:
         async def work(peer: Peer) -> pb.Session:
             envelope = Envelope.parse(request.envelope)
-            opened = await self._pools.call(reading.open_session, self._context, peer, envelope)
+            opened = await self._pools.open(peer.identity, lambda: reading.open_session(self._context, peer, envelope))
             return pb.Session(
                 session=opened.session,
                 receipt=receipt_to(opened.receipt),
@@ -209,7 +231,7 @@ class Service(BrokerServicer):
                 buffer = memoryview(bytearray(min(plan.segment, max(1, plan.size))))
                 for segment in range(request.first_segment, end):
                     size = await self._pools.read(
-                        reading.read_segment, self._context, session, request.file, segment, buffer
+                        partial(reading.read_segment, self._context, session, request.file, segment, buffer)
                     )
                     for offset in range(0, max(1, size), _PIECE):
                         data = bytes(buffer[offset : min(offset + _PIECE, size)])
@@ -234,7 +256,7 @@ class Service(BrokerServicer):
             async with self._stream(request.session):
                 session = self._context.sessions.get(request.session, peer.identity)
                 pieces = reading.read_digests(self._context, session, request.file)
-                while (piece := await self._pools.read(next, pieces, None)) is not None:
+                while (piece := await self._pools.read(lambda: next(pieces, None))) is not None:
                     yield pb.DigestsPiece(data=piece)
         except CustodyError as error:
             await self._guard.refuse(context, error)
@@ -243,9 +265,24 @@ class Service(BrokerServicer):
         self, request: pb.CloseSessionRequest, context: "ServicerContext[pb.CloseSessionRequest, pb.Receipt]"
     ) -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
-            return receipt_to(await self._pools.call(reading.close_session, self._context, peer, request.session))
+            return await self._logged(peer, lambda: reading.close_session(self._context, peer, request.session))
 
         return await self._guard.answer(context, work)
+
+    async def _logged(self, peer: Peer, act: Callable[[], int]) -> pb.Receipt:
+        """Do what makes an entry and returns its index; return the receipt."""
+        index = await self._pools.call(peer.identity, act)
+        return receipt_to(await self._receipts.one(peer.identity, index))
+
+    async def _view(self, peer: Peer, digest: str) -> requests.RequestView:
+        return await self._pools.call(peer.identity, lambda: requests.view(self._context, peer, digest))
+
+    async def _shown(self, peer: Peer, view: requests.RequestView) -> pb.RequestView:
+        """Show a request, once the newest of its entries is published."""
+        receipts = await self._receipts.of(peer.identity, view.places)
+        return request_to(
+            view.request, view.phase, view.reason, receipts, view.envelopes, view.bytes_spent, view.sessions_used
+        )
 
     async def _require_room(self, context: "ServicerContext[Any, Any]", session: str) -> None:
         if self._streams.locked() or self._of_session[session] >= MAX_STREAMS_OF_SESSION:
@@ -268,17 +305,5 @@ def _page(size: int) -> int:
     return min(size or 50, _MAX_PAGE)
 
 
-def _version(view: versions.VersionView) -> pb.Version:
-    return version_to(view.version, view.content, view.sharing, view.receipt, view.wraps)
-
-
-def _request(view: requests.RequestView) -> pb.RequestView:
-    return request_to(
-        view.request,
-        view.phase,
-        view.reason,
-        view.receipts,
-        view.envelopes,
-        view.bytes_spent,
-        view.sessions_used,
-    )
+def _version(view: versions.VersionView, receipt: Receipt) -> pb.Version:
+    return version_to(view.version, view.content, view.sharing, receipt, view.wraps)

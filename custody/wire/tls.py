@@ -13,10 +13,9 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from custody.crypto.svid import identity_of
-from custody.errors import ConfigError, CustodyError
+from custody.errors import ConfigError
 
-__all__ = ["TlsFiles", "channel_credentials", "peer_identity", "server_credentials"]
+__all__ = ["TlsFiles", "channel_credentials", "peer_certificate", "server_credentials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +87,10 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(configuration(), fetcher, require_client_authentication=True)
 
 
-def peer_identity(auth_context: Mapping[str, Iterable[bytes]]) -> str | None:
-    """Return the SPIFFE ID of the peer's verified certificate, or ``None`` when it has not exactly one URI name."""
-    pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
-    if pem is None:
-        return None
+def peer_certificate(auth_context: Mapping[str, Iterable[bytes]]) -> bytes:
+    """Return the peer's verified certificate (DER), or no bytes where there is none that can be read."""
+    pem = next(iter(auth_context.get("x509_pem_cert", ())), b"")
     try:
-        leaf = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-        return identity_of(leaf)
-    except (CustodyError, ValueError):
-        return None
+        return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+    except ValueError:
+        return b""

@@ -9,10 +9,11 @@ import pytest
 from custody.app.sealing import Sealed
 from custody.custodian.acting import decide, look, release
 from custody.custodian.keys import DeviceSigner
+from custody.custodian.review import require_decidable
 from custody.custodian.signing import draft_decision
 from custody.documents.decision import Decision
 from custody.documents.root import Group, Roster
-from custody.errors import DeniedError, IntegrityError
+from custody.errors import ConflictError, DeniedError, IntegrityError
 from custody.values import U64
 from custody.wire.calls import Calls
 from custody.wire.messages import RequestReply
@@ -128,3 +129,21 @@ def test_one_veto_ends_it_and_nobody_vetoes_outside_the_cool_off(site: Site, sea
     open_ = approvals(site, file(site, sealed), "alice", "bob")
     with site.calls("carol") as carol, pytest.raises(DeniedError, match="only between the grant and the end"):
         carol.decide(site.decide(open_, "carol", verdict="veto")[0])
+
+
+def test_an_approver_who_changes_their_mind_is_told_how_to_end_the_lease(site: Site, slow: Sealed) -> None:
+    """Their approval stands, so it is no veto; they revoke, inside the cool-off as after it."""
+    view = approvals(site, file(site, slow), "alice", "bob")
+    lease = site.lease_of(view)
+    with desk(site) as at:
+        device = site.keys["alice"].key_id.hex()
+        shown = look(at, at.request(view.request), person="alice", device=device, clock=now)
+        with pytest.raises(ConflictError, match="decided on these terms already: approve") as caught:
+            require_decidable(shown, veto=True)
+    assert f"custody lease revoke {lease[:8]} --reason" in caught.value.hint
+    with site.calls("alice") as alice:
+        with pytest.raises(ConflictError) as caught:
+            alice.decide(site.decide(view, "alice", verdict="veto")[0])
+        assert "custody lease revoke" in caught.value.hint
+        alice.stop(site.stop_document("alice", "revoke", lease))
+        assert alice.get_request(view.request).reason == "revoked"

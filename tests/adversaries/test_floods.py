@@ -4,6 +4,8 @@ import resource
 import socket
 import ssl
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -14,9 +16,10 @@ import pytest
 from msgspec.structs import replace
 
 from custody.app.sealing import Sealed
+from custody.broker.refusals import EACH
 from custody.documents.decision import Decision
 from custody.errors import CustodyError, DeniedError, UnavailableError
-from custody.server.service import MAX_STREAMS_OF_SESSION
+from custody.server.service import MAX_HELLOS, MAX_STREAMS_OF_SESSION
 from custody.values import U64
 from custody.wire.calls import Calls
 from custody.wire.v1 import broker_pb2 as pb
@@ -76,13 +79,17 @@ def memory(site: Site) -> int:
 
 @pytest.fixture(autouse=True)
 def honest(site: Site, sealed: Sealed) -> Iterator[None]:
-    """Others are served before and after, and the log has grown by one count a minute at most."""
+    """Others are served before and after, and the log has grown by one count a minute at most, and a few names."""
     served(site, sealed)
     before, entries = memory(site), len(malice.entries(site))
     yield
     served(site, sealed)
     assert memory(site) - before < 200 << 20
-    assert len([entry for entry in malice.entries(site)[entries:] if entry.type == "system"]) <= 1
+    said = Counter(entry.reason for entry in malice.entries(site)[entries:] if entry.type == "system")
+    minutes = 2
+    assert said.pop("refused-strangers", 0) < minutes
+    assert said.pop("refused-more", 0) < minutes
+    assert said.total() <= EACH * minutes
 
 
 def test_thousands_of_failed_handshakes(site: Site, sealed: Sealed) -> None:
@@ -193,6 +200,61 @@ def test_decisions_by_the_hundred_hold_up_nobody(site: Site, sealed: Sealed) -> 
         over.set()
         for one in floods:
             one.result()
+
+
+def test_hellos_without_end(site: Site, sealed: Sealed) -> None:
+    """Each would be an entry for ever. One identity has so many a minute; others have theirs."""
+    before = len(malice.entries(site))
+    with site.calls("olga") as olga, site.calls("bob") as bob:
+
+        def greet() -> bool:
+            with suppress(UnavailableError):
+                olga.hello(site.hello("olga"))
+                return True
+            return False
+
+        with ThreadPoolExecutor(8) as pool:
+            taken = sum(pool.map(lambda _: greet(), range(MAX_HELLOS + 40)))
+        with pytest.raises(UnavailableError, match="too many hellos"):
+            _greet_often(site, olga)
+        bob.hello(site.hello("bob"))
+    assert taken >= MAX_HELLOS
+    hellos = [entry for entry in malice.entries(site)[before:] if entry.type == "hello"]
+    assert len(hellos) <= 2 * MAX_HELLOS + 1  # the minute may have turned meanwhile
+
+
+def _greet_often(site: Site, calls: Calls) -> None:
+    for _ in range(MAX_HELLOS + 1):
+        calls.hello(site.hello("olga"))
+
+
+def test_callers_who_wait_for_a_witness_that_is_down(site: Site, sealed: Sealed) -> None:
+    """However many wait for the log, what does not need it goes on: looking, denials, stops."""
+    _, lease = site.granted(sealed)
+    revoke = site.stop_document("alice", "revoke", lease)
+    with ExitStack() as stack:
+        callers = [stack.enter_context(site.calls(who)) for who in ("bob", "carol", "dave")]
+        alice = stack.enter_context(site.calls("alice"))
+        assert alice.list_versions()
+        pool = stack.enter_context(ThreadPoolExecutor(45))
+        with site.frozen("witness"):
+            waiting = [
+                pool.submit(calls.hello, site.hello(who))
+                for _ in range(15)
+                for who, calls in zip(("bob", "carol", "dave"), callers, strict=True)
+            ]
+            time.sleep(0.7)  # they are all there, and wait for two seconds
+            assert not any(one.done() for one in waiting)
+            began = time.monotonic()
+            assert alice.get_version(sealed.content.version).version
+            assert time.monotonic() - began < 1
+            with pytest.raises(UnavailableError, match="not published"):
+                alice.stop(revoke)
+            with site.calls("job") as job, pytest.raises(DeniedError):
+                site.open(job, sealed, lease)
+            for one in waiting:
+                with pytest.raises(UnavailableError, match="not published"):
+                    one.result()
 
 
 def test_every_descriptor_in_use(site: Site, sealed: Sealed) -> None:

@@ -177,6 +177,38 @@ def test_another_job_sees_and_gets_nothing(site: Site, sealed: Sealed, tmp_path:
         assert site.read(job, session, 0)
 
 
+def test_a_workload_reads_no_more_of_the_log_than_concerns_it(site: Site, sealed: Sealed, tmp_path: Path) -> None:
+    """Checkpoints and hashes; of documents those of its own requests, and no entries. Persons read all of it."""
+    view, _ = site.granted(sealed)
+    own = [f"documents/{envelope.envelope_digest}" for envelope in view.envelopes]
+    hidden = {path.relative_to(site.directory / "log").as_posix() for path in (site.directory / "log").rglob("*")}
+    documents = sorted(path for path in hidden if path.startswith("documents/"))
+    tiles = [path for path in hidden if path.startswith("tile/") and (site.directory / "log" / path).is_file()]
+    bundles = [path for path in tiles if path.startswith("tile/entries/")]
+    hashes = [path for path in tiles if path not in bundles]
+    assert hashes
+    assert set(own) < set(documents)
+    assert bundles
+    files = malice.certificate(site.authority, tmp_path / "tls", [f"spiffe://{DOMAIN}/job/curious"])
+    with connect(site, files) as curious, site.calls("job") as job, site.calls("olga") as auditor:
+        for calls in (curious, job):
+            assert calls.get_log_object("checkpoint") == auditor.get_log_object("checkpoint")
+            for path in hashes:
+                assert calls.get_log_object(path) == auditor.get_log_object(path)
+            for path in bundles:
+                with pytest.raises(NotFoundError, match="no such object"):
+                    calls.get_log_object(path)
+        for path in documents:
+            assert auditor.get_log_object(path)
+            with pytest.raises(NotFoundError, match="no such object"):
+                curious.get_log_object(path)
+        for path in own:
+            assert job.get_log_object(path) == auditor.get_log_object(path)
+        root = f"documents/{site.root_envelope.envelope_digest}"
+        with pytest.raises(NotFoundError, match="no such object"):
+            job.get_log_object(root)
+
+
 def test_the_hourly_rotated_key_of_the_same_identity_is_accepted(
     site: Site, sealed: Sealed, source: Path, tmp_path: Path
 ) -> None:

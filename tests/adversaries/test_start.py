@@ -14,7 +14,7 @@ from custody.app.sealing import Sealed
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
 from custody.documents.dsse import sign
-from custody.errors import ConfigError
+from custody.errors import ConfigError, CustodyError, UnavailableError
 from tests.doubles import malice
 from tests.doubles.site import PERSONS, Site
 
@@ -147,21 +147,42 @@ def test_an_older_copy_of_ledger_and_log_together(stopped: Stopped) -> None:
         log.with_name("newer-log").rename(log)
 
 
-def test_ledger_and_log_begun_anew(stopped: Stopped) -> None:
-    """A second history from the same genesis, under the same log key: no receipt of it is ever made."""
-    site, log = stopped.site, stopped.log_store
+@pytest.fixture
+def begun_anew(stopped: Stopped) -> Iterator[Stopped]:
+    """Ledger and log store are empty, as in a new deployment; only the witness remembers."""
+    log = stopped.log_store
     log.rename(log.with_name("newer-log"))
     stopped.ledger.unlink()
     log.mkdir()
-    try:
-        site.start_broker()
-        with site.calls("alice") as alice, pytest.raises(ConfigError, match="witness-1 holds a checkpoint of size"):
+    yield stopped
+    stopped.site.stop("broker")
+    stopped.restore(stopped.honest)
+    shutil.rmtree(log)
+    log.with_name("newer-log").rename(log)
+
+
+def test_ledger_and_log_begun_anew(begun_anew: Stopped) -> None:
+    """A second history from the same genesis, under the same log key, is not even begun."""
+    begun_anew.refuses("witness witness-1 holds a checkpoint of size", "custody ledger rebuild")
+    assert not begun_anew.log()
+
+
+def test_ledger_and_log_begun_anew_while_the_witness_is_away(begun_anew: Stopped) -> None:
+    """It starts, as a new deployment must; nothing is granted, and when the witness is back no receipt is ever made."""
+    site = begun_anew.site
+    site.stop("witness")
+    site.start_broker()
+    with site.calls("alice") as alice:
+        with pytest.raises(UnavailableError, match="witness-1"):
             alice.hello(site.hello("alice"))
-        assert not (log / "checkpoint").exists()
-    finally:
-        site.stop("broker")
-        shutil.rmtree(log)
-        log.with_name("newer-log").rename(log)
+        site.start_witness()
+        for _ in range(50):
+            with pytest.raises(CustodyError) as caught:
+                alice.hello(site.hello("alice"))
+            if isinstance(caught.value, ConfigError):
+                break
+    assert "witness-1 holds a checkpoint of size" in caught.value.message
+    assert not (begun_anew.log_store / "checkpoint").exists()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import NoteSigner
 from custody.tlog.tiles import Tile, parse_bundle
 from custody.values import U64, Time
-from tests.doubles.site import DEPLOYMENT, Site, now, write_model
+from tests.doubles.site import DEPLOYMENT, PERSONS, Site, now, write_model
 
 BOB = Party(id="person:bob", credential="00" * 32)
 SIZES = {"a.bin": 100_000, "b/c.bin": 10}
@@ -85,8 +85,10 @@ def made(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Made:
     site.restart_broker()
     with site.calls("alice") as alice:
         alice.stop(site.stop_document("alice", "revoke", lease))
-        for _ in range(260):
-            alice.hello(site.hello("alice"))
+    for who in PERSONS:  # one of them alone would have too many in a minute
+        with site.calls(who) as person:
+            for _ in range(52):
+                person.hello(site.hello(who))
     log = folder / "log"
     site.stop("broker")
     shutil.copytree(site.directory / "log", log)

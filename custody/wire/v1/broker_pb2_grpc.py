@@ -134,7 +134,9 @@ class BrokerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetLogObject(self, request, context):
-        """A tile, bundle, document or checkpoint of the log, by its path under the log's prefix.
+        """A tile, bundle, document or checkpoint of the log, by its path under the log's prefix. Persons of the trust root read
+        all of it. A workload reads checkpoints, hash tiles, and the documents of requests that concern it (a receipt brings
+        its own proof); NOT_FOUND for the rest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

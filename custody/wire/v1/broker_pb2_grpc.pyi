@@ -42,7 +42,10 @@ class BrokerStub:
     Hello: _grpc.UnaryUnaryMultiCallable[_broker_pb2.Envelope, _broker_pb2.Receipt]
     """A tool's signed nonce; the receipt's entry names the trust root in force now."""
     GetLogObject: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetLogObjectRequest, _broker_pb2.GetLogObjectReply]
-    """A tile, bundle, document or checkpoint of the log, by its path under the log's prefix."""
+    """A tile, bundle, document or checkpoint of the log, by its path under the log's prefix. Persons of the trust root read
+    all of it. A workload reads checkpoints, hash tiles, and the documents of requests that concern it (a receipt brings
+    its own proof); NOT_FOUND for the rest.
+    """
     RegisterVersion: _grpc.UnaryUnaryMultiCallable[_broker_pb2.RegisterVersionRequest, _broker_pb2.Receipt]
     """Put a sealed version, already in the store, into custody."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListVersionsRequest, _broker_pb2.ListVersionsReply]
@@ -70,7 +73,10 @@ class BrokerAsyncStub(BrokerStub):
     Hello: _aio.UnaryUnaryMultiCallable[_broker_pb2.Envelope, _broker_pb2.Receipt]  # type: ignore[assignment]
     """A tool's signed nonce; the receipt's entry names the trust root in force now."""
     GetLogObject: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetLogObjectRequest, _broker_pb2.GetLogObjectReply]  # type: ignore[assignment]
-    """A tile, bundle, document or checkpoint of the log, by its path under the log's prefix."""
+    """A tile, bundle, document or checkpoint of the log, by its path under the log's prefix. Persons of the trust root read
+    all of it. A workload reads checkpoints, hash tiles, and the documents of requests that concern it (a receipt brings
+    its own proof); NOT_FOUND for the rest.
+    """
     RegisterVersion: _aio.UnaryUnaryMultiCallable[_broker_pb2.RegisterVersionRequest, _broker_pb2.Receipt]  # type: ignore[assignment]
     """Put a sealed version, already in the store, into custody."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListVersionsRequest, _broker_pb2.ListVersionsReply]  # type: ignore[assignment]
@@ -113,7 +119,10 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.GetLogObjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.GetLogObjectReply, _abc.Awaitable[_broker_pb2.GetLogObjectReply]]:
-        """A tile, bundle, document or checkpoint of the log, by its path under the log's prefix."""
+        """A tile, bundle, document or checkpoint of the log, by its path under the log's prefix. Persons of the trust root read
+        all of it. A workload reads checkpoints, hash tiles, and the documents of requests that concern it (a receipt brings
+        its own proof); NOT_FOUND for the rest.
+        """
 
     @_abc_1.abstractmethod
     def RegisterVersion(

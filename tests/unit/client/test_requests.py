@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from custody.client import lookup
 from custody.client.custody import Custody
 from custody.client.identity import DeviceIdentity
 from custody.client.lookup import look_up
@@ -173,7 +174,7 @@ def test_views_that_are_not_of_the_own_request_are_refused(broker: Broker) -> No
         read_status(trust, broker.case.request, replace(view, receipts=[*view.receipts, foreign]))
 
 
-def test_a_request_is_found_by_digest_lease_or_prefix(broker: Broker) -> None:
+def test_a_request_is_found_by_digest_lease_or_prefix(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     custody = broker.custody()
     for reference in (broker.case.digest, broker.case.digest[:8], broker.case.lease, broker.case.lease[:10]):
         assert custody.find(reference).digest == broker.case.digest
@@ -182,10 +183,37 @@ def test_a_request_is_found_by_digest_lease_or_prefix(broker: Broker) -> None:
             look_up(custody.link, reference)
     with pytest.raises(NotFoundError):
         look_up(custody.link, "0" * 8)
-    views = [replace(_view(broker), request=f"aaaaaaaa{i}") for i in range(2)]
+    views = [_view(broker), broker.log.view(broker.world.file(NAME, reason="other"))]
     broker.lie("list_requests", lambda **_: (views, ""))
+    monkeypatch.setattr(lookup, "_names", lambda reply: [f"aaaaaaaa{reply.request}"])  # two digests that begin alike
     with pytest.raises(DeniedError, match="fits 2 requests"):
         look_up(custody.link, "aaaaaaaa")
+
+
+def test_a_broker_that_answers_with_another_own_request_is_refused(broker: Broker) -> None:
+    """Whatever it calls it: the wrong lease would be revoked, or waited for."""
+    custody, mine = broker.custody(), _view(broker)
+    other = broker.log.view(broker.world.file(NAME, broker.job, reason="another"))
+    for lie in (
+        other,
+        replace(other, request=mine.request),
+        replace(other, envelopes=[*other.envelopes, *mine.envelopes]),
+    ):
+        broker.lie("get_request", lambda *_, lie=lie, **__: lie)
+        broker.lie("list_requests", lambda lie=lie, **_: ([lie], ""))
+        for reference in (mine.request, mine.request[:20], broker.case.lease, broker.case.lease[:20]):
+            with pytest.raises((IntegrityError, NotFoundError)):
+                custody.find(reference)
+
+
+def test_terms_that_were_not_granted_name_no_lease(broker: Broker) -> None:
+    narrower = broker.case.make_terms(bytes=U64(1))
+    shown = _view(broker)
+    broker.lie("list_requests", lambda **_: ([replace(shown, envelopes=[*shown.envelopes, narrower])], ""))
+    honest = broker.get_request
+    broker.lie("get_request", lambda digest, **_: replace(honest(digest), envelopes=[*shown.envelopes, narrower]))
+    with pytest.raises(DeniedError, match="names terms that were not granted"):
+        broker.custody().lease(narrower.digest)
 
 
 # ----------------------------------------------------------------------------------------------------------- stopping

@@ -78,6 +78,14 @@ def test_a_request_that_is_not_there_is_not_found(scene: Scene) -> None:
         scene.desk.find("0" * 64)
 
 
+def test_another_request_in_the_place_of_the_one_asked_for_is_refused(scene: Scene) -> None:
+    asked, other = (scene.counter.get_request(case.digest) for case in scene.cases[:2])
+    for lie in (other, replace(other, request=asked.request)):
+        scene.counter.lie("get_request", lambda _, lie=lie: lie)
+        with pytest.raises(IntegrityError, match="another request"):
+            scene.desk.request(asked.request)
+
+
 def test_a_prefix_that_fits_several_is_refused(scene: Scene) -> None:
     digests = [case.digest for case in scene.cases]
     views = [replace(scene.counter.get_request(digest), request=f"aaaaaaaa{i}") for i, digest in enumerate(digests)]

@@ -16,7 +16,7 @@ def test_a_change_wakes_those_who_wait_for_it_and_nobody_else() -> None:
         woken: list[str] = []
 
         async def wait(name: str, request: str, seconds: float) -> None:
-            await changes.wait(request, seconds)
+            await changes.wait(request, seconds, name)
             woken.append(name)
 
         many = [asyncio.create_task(wait(f"a{number}", "a", 30)) for number in range(200)]
@@ -35,7 +35,7 @@ def test_a_change_wakes_those_who_wait_for_it_and_nobody_else() -> None:
 
 def test_a_wait_ends_by_itself() -> None:
     async def scene() -> None:
-        await Changes(asyncio.get_running_loop()).wait("a", 0.01)
+        await Changes(asyncio.get_running_loop()).wait("a", 0.01, "job")
 
     asyncio.run(scene())
 
@@ -45,12 +45,29 @@ def test_more_than_the_bound_is_refused_and_room_comes_back(monkeypatch: pytest.
 
     async def scene() -> None:
         changes = Changes(asyncio.get_running_loop())
-        waiting = [asyncio.create_task(changes.wait("a", 30)) for _ in range(2)]
+        waiting = [asyncio.create_task(changes.wait("a", 30, f"job {i}")) for i in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(UnavailableError, match="too many"):
-            await changes.wait("a", 30)
+            await changes.wait("a", 30, "job 3")
         changes.notify("a")
         await asyncio.gather(*waiting)
-        await changes.wait("a", 0.01)
+        await changes.wait("a", 0.01, "job 3")
+
+    asyncio.run(scene())
+
+
+def test_one_caller_leaves_room_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_OF_ONE", 2)
+
+    async def scene() -> None:
+        changes = Changes(asyncio.get_running_loop())
+        waiting = [asyncio.create_task(changes.wait("a", 30, "greedy")) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(UnavailableError, match="too many"):
+            await changes.wait("b", 30, "greedy")
+        await changes.wait("a", 0.01, "other")
+        changes.notify("a")
+        await asyncio.gather(*waiting)
+        await changes.wait("a", 0.01, "greedy")
 
     asyncio.run(scene())

@@ -1,0 +1,62 @@
+"""Waiting for the log: everybody who waits for an entry to be published does so as a coroutine, never in a thread.
+
+So callers who wait for a witness that is down, by the thousand, take no thread from stops, denials and reads.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from custody.entries.receipt import Receipt
+from custody.publishing.publisher import Publisher
+from custody.server.pools import Pools
+
+__all__ = ["Receipts"]
+
+
+class Receipts:
+    """Receipts of entries as soon as they are published; ``timeout`` is in seconds."""
+
+    def __init__(self, publisher: Publisher, pools: Pools, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._publisher: Final = publisher
+        self._pools = pools
+        self._timeout = timeout
+        self._loop = loop
+        self._waiting: set[tuple[int, asyncio.Future[None]]] = set()
+        publisher.on_published(self._published)
+
+    async def of(self, caller: str, places: Sequence[int]) -> list[Receipt]:
+        """Return the receipts of entries by index. Raises as ``Publisher.wait``."""
+        if places:
+            await self._until(max(places))
+        return await self._pools.call(
+            caller, lambda: [self._publisher.settled(place, self._timeout) for place in places]
+        )
+
+    async def one(self, caller: str, place: int) -> Receipt:
+        """Return the receipt of one entry. Raises as ``Publisher.wait``."""
+        return (await self.of(caller, [place]))[0]
+
+    async def _until(self, index: int) -> None:
+        """Return when the entry is published, when it never will be, or when the time is over."""
+        waiter = (index, self._loop.create_future())
+        self._waiting.add(waiter)  # before looking: whatever is published from now on wakes it
+        try:
+            if not self._settled(index):
+                await asyncio.wait([waiter[1]], timeout=self._timeout)
+        finally:
+            self._waiting.discard(waiter)
+
+    def _settled(self, index: int) -> bool:
+        return self._publisher.failed is not None or self._publisher.published.size > index
+
+    def _published(self, size: int) -> None:
+        """Runs in the publisher's thread."""
+        del size
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        for index, future in self._waiting:
+            if not future.done() and self._settled(index):
+                future.set_result(None)
