@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from dataclasses import dataclass, field
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 __all__ = [
     "BlobReader",
@@ -13,9 +13,16 @@ __all__ = [
     "Journal",
     "JournalRow",
     "JournalTransaction",
+    "LockMode",
+    "Pinned",
     "Policy",
+    "Presigned",
+    "Presigner",
+    "Pruned",
+    "Retainer",
     "Rng",
     "Store",
+    "Sweeper",
     "Witness",
 ]
 
@@ -103,12 +110,112 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Pinned:
+    """A blob as it was when it was looked at: reads of this ``version`` give those ``size`` bytes or fail.
+
+    ``version`` means something to its store only: the id of an object version, or where there are none an entity tag.
+    """
+
+    key: str
+    size: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presigned:
+    """One HTTP request that anybody may make until ``expires`` (seconds since 1970), with exactly these ``headers``.
+
+    The URL is a bearer token: it is never logged and not shown by ``repr``. A GET may add ``Range``, which is not
+    signed. Who holds it renews it a while before it ends.
+    """
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    expires: int
+
+
+@runtime_checkable
+class Presigner(Protocol):
+    """A store that lets others read and write one blob without credentials of their own, over HTTP.
+
+    A store that cannot (a directory) does not have these methods: ``isinstance`` tells. ``seconds`` are at most 900; a
+    URL may end before, because the credentials that signed it end: ``expires`` tells. Every method may raise
+    ``UnavailableError``.
+    """
+
+    def pin(self, key: str) -> Pinned:
+        """Look at a blob. Raises ``NotFoundError``."""
+        ...
+
+    def presign_get(self, blob: Pinned, seconds: int) -> Presigned:
+        """Permit reading a blob, or ranges of it; another version of it is answered 404 or 412, never with bytes."""
+        ...
+
+    def presign_put(self, key: str, size: int, seconds: int) -> Presigned:
+        """Permit writing a new blob of exactly ``size`` bytes at once; a key that exists is answered 412."""
+        ...
+
+    def begin_parts(self, key: str) -> str:
+        """Begin a blob that comes in parts and return the name of this upload. Nothing is visible until it is ended."""
+        ...
+
+    def presign_part(self, key: str, upload: str, number: int, size: int, seconds: int) -> Presigned:
+        """Permit writing part ``number`` (from 1) of exactly ``size`` bytes; the same part again replaces it."""
+        ...
+
+    def finish_parts(self, key: str, upload: str, size: int) -> None:
+        """Make the blob of all parts visible, durably; fine when that has happened already.
+
+        Raises ``ConflictError`` when the key exists with other content, ``IntegrityError`` when the parts are not
+        together ``size`` bytes.
+        """
+        ...
+
+    def abort_parts(self, key: str, upload: str) -> None:
+        """Throw the parts away; fine when there are none."""
+        ...
+
+
+@runtime_checkable
+class Sweeper(Protocol):
+    """A store in which a killed writer leaves something that no key names."""
+
+    def sweep(self, now: int, age: int = 24 * 3600) -> int:
+        """Remove what nobody has touched for ``age`` seconds before ``now``; return how many. For a start-up."""
+        ...
+
+
+LockMode = Literal["governance", "compliance"]
+"""Who may end a lock before its time: someone with that special right, or nobody at all."""
+
+
+@runtime_checkable
+class Retainer(Protocol):
+    """A store that can refuse everybody, its administrators included, to delete a blob before a time."""
+
+    def retain(self, key: str, mode: LockMode, until: int) -> None:
+        """Lock a blob until then (seconds since 1970). A later time than that of an earlier lock extends it.
+
+        Raises ``ConfigError`` when the bucket was made without object lock, ``NotFoundError``.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class JournalRow:
-    """One entry as stored: its index, leaf bytes and row MAC."""
+    """One entry as stored: its index, leaf bytes and row MAC (empty where the log's store gave it, under a root)."""
 
     index: int
     entry: bytes
     mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many entries, from the first on, are only in the log's store; and the root (32 bytes) of their tree."""
+
+    size: int
+    root: bytes
 
 
 class JournalTransaction(Protocol):
@@ -149,7 +256,7 @@ class Journal(Protocol):
 
     def rows(self, start: int, limit: int) -> Sequence[JournalRow]:
         """Return up to ``limit`` rows from index ``start``, in order, each MAC verified. Raises ``IntegrityError`` on a
-        row that was edited, inserted or reordered, and on gaps.
+        row that was edited, inserted or reordered, on gaps, and for rows that are not there because they were pruned.
         """
         ...
 
@@ -175,6 +282,18 @@ class Journal(Protocol):
 
     def swap_checkpoint(self, old: bytes | None, new: bytes) -> None:
         """Compare and swap the newest signed checkpoint. Raises ``ConflictError`` when ``old`` is not it."""
+        ...
+
+    def pruned(self) -> Pruned | None:
+        """Return what was pruned, its MAC verified; ``None`` where all entries are there. Raises ``IntegrityError``."""
+        ...
+
+    def prune(self, to: Pruned, documents: Collection[str]) -> None:
+        """Forget the entries below ``to.size`` and documents by envelope digest, and remember ``to``: all in one
+        transaction. Whoever asks has made sure that the log's store has them.
+
+        Raises ``ConflictError`` unless more is pruned than before and at least one entry stays.
+        """
         ...
 
     def close(self) -> None:

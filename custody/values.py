@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Final, Self
 
 from msgspec import Meta
@@ -157,11 +158,17 @@ class Time(int):
 
     def __str__(self) -> str:
         """Return the RFC 3339 spelling."""
-        return datetime.fromtimestamp(self, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return _spelling(int(self))
 
     def __repr__(self) -> str:
         """Show the time as it is written in documents."""
         return f"Time({self!s})"
+
+
+# Entries of a log come by the thousand in one second: a time that was written just now is not put together again.
+@lru_cache(maxsize=4096)
+def _spelling(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def check_text(text: str, what: str) -> str:

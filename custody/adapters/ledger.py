@@ -1,7 +1,8 @@
 """The ledger over a database: SQLite for one broker, PostgreSQL for several (SQLAlchemy Core).
 
 One write transaction at a time: within the process by a lock, between processes by the database. What a transaction
-appends is written when its block ends, in one batch. Rows are never updated and never deleted.
+appends is written when its block ends, in one batch. Rows are never updated; what leaves is the oldest, once the log
+has it (``prune``).
 
 A row is believed only with its MAC, HMAC-SHA-256(row key, lp(deployment) || u64 index || entry): so whoever can write
 the database but has no row key can neither edit, insert, reorder nor renumber. They can delete the newest rows, and put
@@ -12,7 +13,7 @@ rows with the signed checkpoint at start.
 import hashlib
 import hmac
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -26,10 +27,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from custody.adapters.ledger_engine import PATIENCE, connect_database, lock_writers
 from custody.adapters.ledger_errors import LedgerStoppedError, commit_failed_whole, explain, is_disk_failure
 from custody.adapters.ledger_migrations import upgrade
+from custody.adapters.ledger_pruning import Mac, drop_rows, read_pruned
 from custody.adapters.ledger_tables import DOCUMENTS, ENTRIES, SHARES, SIGNED_CHECKPOINT
 from custody.crypto.encoding import lp, u64
 from custody.errors import ConfigError, ConflictError, IntegrityError, NotFoundError, UnavailableError
-from custody.ports import JournalRow, JournalTransaction
+from custody.ports import JournalRow, JournalTransaction, Pruned
 
 __all__ = ["MIN_ROW_KEY", "SqlJournal", "open_journal"]
 
@@ -50,8 +52,6 @@ _DOCUMENTS: Final = select(DOCUMENTS.c.digest, DOCUMENTS.c.envelope).where(
 )
 _AT_ONCE: Final = 256  # documents asked for in one statement
 _NEWEST: Final = select(func.max(ENTRIES.c.idx))
-
-_Mac = Callable[[int, bytes], bytes]
 
 
 def open_journal(url: str, row_key: bytes | bytearray | memoryview, deployment: str) -> "SqlJournal":
@@ -89,7 +89,7 @@ class SqlJournal:
     journal lives: ``custody.adapters.ledger_errors`` says why. Reads go on.
     """
 
-    def __init__(self, engine: Engine, path: Path | None, mac: _Mac) -> None:
+    def __init__(self, engine: Engine, path: Path | None, mac: Mac) -> None:
         self._engine = engine
         self._path = path
         self._file = _identity(path) if path else None
@@ -164,6 +164,16 @@ class SqlJournal:
                 connection.execute(insert(table).values(id=1, checkpoint=new))
             else:
                 connection.execute(update(table).where(table.c.id == 1).values(checkpoint=new))
+
+    def pruned(self) -> Pruned | None:
+        """See ``Journal.pruned``."""
+        with self._read() as connection:
+            return read_pruned(connection, self._mac)
+
+    def prune(self, to: Pruned, documents: Collection[str]) -> None:
+        """See ``Journal.prune``."""
+        with self._write() as connection:
+            drop_rows(connection, self._mac, to, documents, _size(connection))
 
     def close(self) -> None:
         """See ``Journal.close``. A second call does nothing; other calls raise ``ValueError`` from now on."""
@@ -241,7 +251,7 @@ class SqlJournal:
 class _Transaction:
     """``JournalTransaction``. Entries and documents are collected and written together by ``flush``."""
 
-    def __init__(self, connection: Connection, mac: _Mac) -> None:
+    def __init__(self, connection: Connection, mac: Mac) -> None:
         self._connection = connection
         self._mac = mac
         self._size = _size(connection)

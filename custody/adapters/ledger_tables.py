@@ -1,4 +1,4 @@
-"""The four tables of the ledger. They hold a journal and nothing that is not in it, but for wrapped shares.
+"""The five tables of the ledger. They hold a journal and nothing that is not in it, but for wrapped shares.
 
 ::
 
@@ -6,8 +6,10 @@
     documents          digest text primary key, 64 hex digits | envelope blob
     shares             request text, slot text: primary key | wrapped blob
     signed_checkpoint  id = 1 | checkpoint blob, a signed note
+    pruned             id = 1 | size bigint | root blob, 32 bytes | mac blob, 32 bytes
 
-``mac`` is HMAC-SHA-256(row key, lp(deployment) || u64 idx || entry); see ``proto/spec/log.md``. SQLite tables are
+``mac`` is HMAC-SHA-256(row key, lp(deployment) || u64 idx || entry); that of ``pruned`` stands for the index 2^64-1,
+which no entry has, and the entry u64 size || root. See ``proto/spec/log.md``. SQLite tables are
 STRICT, so that a column holds what it says; what is read is checked all the same.
 """
 
@@ -15,7 +17,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Integer, LargeBinary, MetaData, Table, Text
 
-__all__ = ["DOCUMENTS", "ENTRIES", "METADATA", "SHARES", "SIGNED_CHECKPOINT"]
+__all__ = ["DOCUMENTS", "ENTRIES", "METADATA", "PRUNED", "SHARES", "SIGNED_CHECKPOINT"]
 
 METADATA: Final = MetaData()
 
@@ -51,5 +53,15 @@ SIGNED_CHECKPOINT: Final = Table(
     METADATA,
     Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
     Column("checkpoint", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
+PRUNED: Final = Table(
+    "pruned",
+    METADATA,
+    Column("id", Integer, CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    Column("size", BigInteger().with_variant(Integer, "sqlite"), nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("mac", LargeBinary, nullable=False),
     sqlite_strict=True,
 )

@@ -1,35 +1,54 @@
 """Puts an audit together: where the log lies, what is pinned, what an earlier run saw."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from custody.adapters import small_files
 from custody.adapters.home import Home
-from custody.adapters.store_local import LocalStore
-from custody.app.roots import load_roots
+from custody.adapters.local_reader import LocalReader
+from custody.app.audit_pool import directory_source, pooled
+from custody.app.roots import load_roots, read_envelope
 from custody.audit.report import Report
 from custody.audit.saved import MAX_SAVED, Saved
-from custody.audit.source import MAX_OBJECT, Source
-from custody.audit.verify import Pins, verify_log
+from custody.audit.source import Source
+from custody.audit.verify import Pins, Way, verify_log
 from custody.audit.view import Judged, LogView, check_receipt
+from custody.entries.entry import Entry
 from custody.entries.receipt_file import MAX_RECEIPT_FILE, encode_receipt, parse_receipt
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
-from custody.values import U64
 
-__all__ = ["Audit", "audit", "check_receipt_file", "open_log", "view_log", "write_receipt"]
+__all__ = [
+    "Audit",
+    "audit",
+    "check_receipt_file",
+    "open_log",
+    "pinned_genesis",
+    "require_document",
+    "view_log",
+    "write_receipt",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What to verify a log with. ``genesis`` and ``deployment`` are as given, ``state`` the file of earlier runs."""
+    """What to verify a log with. ``genesis`` and ``deployment`` are as given, ``state`` the file of earlier runs.
+
+    ``directory`` is where the log lies, unless a broker serves it. With ``anew`` nothing is skipped that an earlier run
+    judged; with ``structure`` only hashes, checkpoints and trust roots are verified. ``processes`` examine the log, by
+    default one for each core.
+    """
 
     home: Home
     genesis: str | None = None
     deployment: str | None = None
     state: Path | None = None
+    directory: Path | None = None
+    anew: bool = False
+    structure: bool = False
+    processes: int | None = None
 
 
 @contextmanager
@@ -44,14 +63,11 @@ def open_log(directory: Path | None, home: Home) -> Iterator[Source]:
         return
     if not directory.is_dir():
         raise NotFoundError(f"{directory}: no such directory", hint="name the directory that holds the file checkpoint")
-    store = LocalStore(directory)
-    try:
-        yield Source(lambda path: store.get(path, limit=MAX_OBJECT), _named(store))
-    finally:
-        store.close()
+    with LocalReader(directory) as reader:
+        yield directory_source(reader)
 
 
-def audit(source: Source, how: Audit, *, online: bool, progress: Callable[[int, int], None] | None = None) -> Report:
+def audit(source: Source, how: Audit, *, progress: Callable[[int, int], None] | None = None) -> Report:
     """Verify a log from the pinned genesis on. Where its tree is sound, that is remembered in the state file.
 
     Raises ``ConfigError`` where nothing is pinned, ``IntegrityError`` for two different pins and for the state file
@@ -59,16 +75,23 @@ def audit(source: Source, how: Audit, *, online: bool, progress: Callable[[int, 
     """
     pins = _pins(how)
     saved = _saved(how.state)
-    report = verify_log(source, pins, saved, progress=progress)
-    where = "the broker" if online else "a directory"
+    if saved is not None and how.anew:
+        saved = replace(saved, memory=b"")
+    examine = pooled(how.directory, source, how.processes) if how.directory else None
+    report, memory = verify_log(source, pins, saved, Way(examine, how.structure, progress))
+    where = "a directory" if how.directory else "the broker"
     report.remark("freshness", f"freshness unverified: {where} cannot show that there is no newer entry")
     seen = how.home.seen().size
     if seen > report.size:
         report.remark("seen", f"this home has seen a log of {seen} entries; those after {report.size} were not audited")
-    if how.state is not None and report.sound_tree and report.size >= (saved.size if saved else 0):
-        state = Saved(deployment=report.deployment, genesis=pins.genesis, size=U64(report.size), root=report.root.hex())
-        small_files.replace(how.state, state.encode(), 0o600)
+    if how.state is not None and memory is not None:
+        small_files.replace(how.state, memory.encode(), 0o600)
     return report
+
+
+def pinned_genesis(how: Audit) -> str:
+    """Return the digest of the genesis trust root that an audit goes by; raises as ``audit`` does."""
+    return _pins(how).genesis
 
 
 def view_log(source: Source, home: Home, roots: Sequence[Path], genesis: str | None) -> LogView:
@@ -90,6 +113,20 @@ def check_receipt_file(path: Path, home: Home, roots: Sequence[Path], genesis: s
         raise FormatError(f"{path}: {error.message}", hint=error.hint) from None
     except IntegrityError as error:
         raise IntegrityError(f"{path}: {error.message}", hint=error.hint) from None
+
+
+def require_document(entry: Entry, path: Path) -> None:
+    """Raise ``IntegrityError`` unless an entry names the signed document in a file, with exactly these signatures.
+
+    A session's outcome names no document, but the session: the digest of its open document, whoever signed it.
+    """
+    envelope = read_envelope(path)
+    named = {reference.envelope for reference in entry.documents}
+    if envelope.envelope_digest not in named and (named or entry.session != envelope.digest):
+        raise IntegrityError(
+            f"{path}: the receipt is of another entry, which does not name this document",
+            hint="a valid receipt of something else proves nothing here: keep both, and ask whoever gave them to you",
+        )
 
 
 def _pins(how: Audit) -> Pins:
@@ -122,13 +159,6 @@ def _saved(path: Path | None) -> Saved | None:
         raise IntegrityError(
             f"{error.message}; it guards against rollback", hint="restore it, or start again with a new state file"
         ) from None
-
-
-def _named(store: LocalStore) -> Callable[[str], Iterable[str]]:
-    def names(prefix: str) -> Iterable[str]:
-        return store.list(prefix)
-
-    return names
 
 
 @contextmanager

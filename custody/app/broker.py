@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -16,7 +17,15 @@ from custody.adapters.ledger import open_journal
 from custody.adapters.policy_cedar import CedarPolicy
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker_config import BrokerConfig
-from custody.app.broker_parts import database_url, load_log_signer, load_row_key, secret_file, store_at
+from custody.app.broker_parts import (
+    database_url,
+    direct_access,
+    load_log_signer,
+    load_row_key,
+    lock_rules,
+    secret_file,
+    store_at,
+)
 from custody.app.deployment import read_bundle
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import require_unseen
@@ -24,23 +33,29 @@ from custody.broker.clock import SteadyClock
 from custody.broker.context import Context
 from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.broker.opener import Opener
+from custody.broker.pruning import Pruner
 from custody.broker.refusals import Refusals
 from custody.broker.start import begin, end
 from custody.broker.upkeep import Upkeep
+from custody.broker.upload_sessions import UploadLimits, Uploads
 from custody.crypto.secret import harden_process
 from custody.crypto.serverkey import ServerKey
 from custody.crypto.sodium import random_into
 from custody.crypto.svid import identity_of
 from custody.documents.root import Root
 from custody.errors import ConfigError, CustodyError, UnavailableError
+from custody.ports import Store
+from custody.publishing.archive import WholeJournal
 from custody.publishing.publisher import Publisher
+from custody.rules.roots import policies_of
 from custody.rules.state import State
 from custody.rules.trust import policy_of
 from custody.server.run import Listen, run
+from custody.tlog.note import VKey
 from custody.tlog.policy import Policy
 from custody.wire.tls import TlsFiles
 
-__all__ = ["build_digest", "serve"]
+__all__ = ["OpenLedger", "build_digest", "open_ledger", "serve"]
 
 
 class _DocumentSigner:
@@ -76,42 +91,27 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
     """
     harden_process()
     _logging()
-    clock = SteadyClock(time.time, time.monotonic)
     with ExitStack() as stack:
-        key = stack.enter_context(ServerKey.load(secret_file(config.broker.key, folder)))
-        row_key = stack.enter_context(load_row_key(secret_file(config.ledger.row_key, folder)))
-        journal = open_journal(database_url(config.ledger.url, folder), row_key.view, config.deployment)
-        stack.callback(journal.close)
-        log = store_at(config.log.store, folder)
+        opened = open_ledger(config, folder, stack)
+        ledger, journal, log = opened.ledger, opened.journal, opened.log
         roots = [read_envelope(folder / path) for path in config.roots]
-        identity = BrokerIdentity(config.broker.id, _DocumentSigner(key), build_digest())
-        state = State(config.deployment, config.genesis)
-        holder: list[Ledger] = []
-        signer = load_log_signer(secret_file(config.log.key, folder))
         if not journal.size() and roots:
-            for reason in require_unseen(config, roots[-1].document(Root), signer.vkey):
+            for reason in require_unseen(config, roots[-1].document(Root), opened.log_key):
                 _trouble(UnavailableError(f"{reason}: whether it has seen more of this log shows when it answers"))
-        publisher = Publisher(
-            journal,
-            log,
-            signer,
-            policies=lambda old, new: _policies(holder[0], old, new),
-            witnesses=_Witnesses(config, lambda: holder[0]),
-            clock=clock,
-        )
-        stack.callback(publisher.stop)
-        ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng)
-        holder.append(ledger)
         stops = folder / config.state
         stops.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = store_at(config.store.url, folder)
         context = Context(
             ledger=ledger,
-            store=store_at(config.store.url, folder),
+            store=store,
             log=log,
             policy=CedarPolicy(read_bundle(folder / config.policy.directory)),
             opener=Opener(),
             stops=stops,
             receipt_timeout=float(config.receipt_timeout),
+            direct=direct_access(config.store.direct, store),
+            uploads=Uploads(UploadLimits(config.store.upload_gib << 30, config.store.upload_hours * 3600)),
+            locks=lock_rules(config),
         )
         stack.callback(context.opener.close)
         begin(context, roots)
@@ -119,13 +119,17 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         upkeep = Upkeep(context, refusals, monotonic=time.monotonic, trouble=_trouble)
         upkeep.start()
         stack.callback(upkeep.stop)
+        if config.ledger.prune_after_days is not None:
+            pruner = Pruner(ledger, journal, log, config.ledger.prune_after_days, trouble=_trouble)
+            pruner.start()
+            stack.callback(pruner.stop)
         with ledger.reading() as current:
             domain = current.root.trust_domain
-            broker = current.root.broker(identity.id)
+            broker = current.root.broker(ledger.identity.id)
         tls = TlsFiles(folder / config.tls.certificate, folder / config.tls.key, folder / config.tls.ca)
         if broker is None or identity_of(tls.chain()[0]) != broker.identity:
             raise ConfigError(
-                f"{tls.certificate} is not of the identity that the trust root names for broker {identity.id}",
+                f"{tls.certificate} is not of the identity that the trust root names for broker {ledger.identity.id}",
                 hint=f"issue one for {broker.identity if broker else 'a broker of the trust root'}",
             )
         listen = Listen(
@@ -141,6 +145,42 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
             asyncio.run(run(listen, context, refusals, ready))
         finally:
             end(context)
+
+
+class OpenLedger(NamedTuple):
+    """The ledger of a broker, not folded yet; its journal, pruned entries included; the log's store and its key."""
+
+    ledger: Ledger
+    journal: WholeJournal
+    log: Store
+    log_key: VKey
+
+
+def open_ledger(config: BrokerConfig, folder: Path, stack: ExitStack) -> OpenLedger:
+    """Open a broker's ledger with its keys and its publisher; ``stack`` closes them. Raises as ``serve``."""
+    clock = SteadyClock(time.time, time.monotonic)
+    key = stack.enter_context(ServerKey.load(secret_file(config.broker.key, folder)))
+    row_key = stack.enter_context(load_row_key(secret_file(config.ledger.row_key, folder)))
+    log = store_at(config.log.store, folder)
+    rows = open_journal(database_url(config.ledger.url, folder), row_key.view, config.deployment)
+    stack.callback(rows.close)
+    journal = WholeJournal(rows, log)
+    identity = BrokerIdentity(config.broker.id, _DocumentSigner(key), build_digest())
+    state = State(config.deployment, config.genesis)
+    holder: list[Ledger] = []
+    signer = load_log_signer(secret_file(config.log.key, folder))
+    publisher = Publisher(
+        journal,
+        log,
+        signer,
+        policies=lambda old, new: _policies(holder[0], old, new),
+        witnesses=_Witnesses(config, lambda: holder[0]),
+        clock=clock,
+    )
+    stack.callback(publisher.stop)
+    ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng)
+    holder.append(ledger)
+    return OpenLedger(ledger, journal, log, signer.vkey)
 
 
 class _Witnesses:
@@ -177,7 +217,7 @@ def _policies(ledger: Ledger, old: int, new: int) -> Sequence[Policy]:
         first = max((epoch for epoch, index in enumerate(places) if index < old), default=0)
         last = max((epoch for epoch, index in enumerate(places) if index < new), default=0)
         roots = state.roots[first : last + 1]
-    return [policy_of(root) for root in roots]
+    return policies_of(roots)
 
 
 def _rng(size: int) -> bytes:

@@ -5,12 +5,12 @@ Relative paths are relative to the file. Secrets are named by URI (``file:``), n
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from custody.errors import ConfigError
-from custody.values import Deployment, Digest, PersonId
+from custody.values import Deployment, Digest, Name, PersonId
 
 __all__ = ["BrokerConfig", "load", "template"]
 
@@ -37,16 +37,32 @@ class _Log(_Table, frozen=True, kw_only=True):
 
 
 class _Ledger(_Table, frozen=True, kw_only=True):
-    """The database, and the key of its row MACs."""
+    """The database, the key of its row MACs, and when published entries leave it (never, unless it is said)."""
 
     url: _Text
     row_key: _Text
+    prune_after_days: _Positive | None = None
+
+
+class _Lock(_Table, frozen=True, kw_only=True):
+    """Object lock of a retention class."""
+
+    mode: Literal["none", "governance", "compliance"]
+    days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 0
 
 
 class _Store(_Table, frozen=True, kw_only=True):
-    """Where ciphertext lies."""
+    """Where ciphertext lies, and by retention class for how long the store must refuse to delete it.
+
+    ``direct`` lets jobs in direct mode read it: the absolute path at which they see the same directory, or
+    ``presigned`` for URLs of the store.
+    """
 
     url: _Text
+    direct: _Text | None = None
+    lock: dict[Name, _Lock] = msgspec.field(default_factory=dict)
+    upload_gib: _Positive = 16 << 10
+    upload_hours: Annotated[int, msgspec.Meta(ge=1, le=24)] = 24
 
 
 class _Policy(_Table, frozen=True, kw_only=True):
@@ -139,9 +155,17 @@ store = "file:../log"
 [ledger]
 url = "sqlite:ledger.sqlite"             # or postgresql+psycopg://…
 row-key = "file:row.key"
+# prune-after-days = 400                 # older entries leave the database: first have a second copy of the log
 
 [store]
-url = "file:../store"
+url = "file:../store"                    # or s3://bucket/prefix?region=…
+# direct = "/mnt/weights"                # the store as jobs in direct mode see it, if they may; or "presigned"
+upload-gib = 16384                       # the most that a sealer may upload at once
+upload-hours = 24                        # and how long that may take
+
+# [store.lock.standard]                  # S3 with object lock: nobody deletes a version of this retention class
+# mode = "governance"                    # or "compliance", which not even the account's owner can lift; or "none"
+# days = 90
 
 [policy]
 directory = "policy"

@@ -1,17 +1,32 @@
 """What the broker's configuration names, opened: secrets by URI, stores and databases by URL."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from custody.adapters.store import open_store
+from custody.adapters.store_s3 import S3Store
+from custody.app.broker_config import BrokerConfig
+from custody.broker.context import LockRule
+from custody.client.settings import Surroundings
 from custody.crypto.secret import SecretBytes
-from custody.errors import ConfigError, CustodyError
-from custody.ports import Store
+from custody.errors import ConfigError, CustodyError, UnavailableError
+from custody.ports import Presigner, Store
 from custody.tlog.note import NoteSigner
 
-__all__ = ["database_url", "load_log_signer", "load_row_key", "secret_file", "store_at"]
+__all__ = [
+    "database_url",
+    "direct_access",
+    "load_log_signer",
+    "load_row_key",
+    "lock_rules",
+    "secret_file",
+    "store_at",
+]
 
 _ROW_KEY: Final = 32
+_DAY: Final = 24 * 3600
 
 
 def secret_file(uri: str, folder: Path) -> Path:
@@ -23,13 +38,47 @@ def secret_file(uri: str, folder: Path) -> Path:
 
 
 def store_at(url: str, folder: Path) -> Store:
-    """Open a store; ``file:relative`` is relative to the configuration."""
+    """Open a store; ``file:relative`` is relative to the configuration. ``ConfigError`` for a bucket that is unfit."""
     scheme, _, path = url.partition(":")
     if scheme == "file" and not path.startswith("//"):
         place = (folder / path).resolve()
         place.mkdir(mode=0o750, parents=True, exist_ok=True)
         url = place.as_uri()
-    return open_store(url)
+    store = open_store(url, Surroundings.real())
+    if isinstance(store, S3Store):
+        with suppress(UnavailableError):  # stops must be honoured while it is down; it is asked before the first write
+            store.probe()
+    return store
+
+
+def direct_access(setting: str | None, store: Store) -> str | Presigner | None:
+    """Return how jobs in direct mode reach the store's blobs. Raises ``ConfigError`` for what this store cannot do."""
+    if setting is None or setting.startswith("/"):
+        return setting
+    if setting != "presigned":
+        raise ConfigError(
+            f"store.direct: {setting[:100]!a} is no way to the store", hint='an absolute path, or "presigned"'
+        )
+    if not isinstance(store, Presigner):
+        raise ConfigError(
+            "store.direct: this store cannot presign URLs", hint="name the path at which jobs see its directory"
+        )
+    return store
+
+
+def lock_rules(config: BrokerConfig) -> Mapping[str, LockRule]:
+    """Read what the retention classes mean. ``ConfigError`` for a lock of no days, or on a store that has no locks."""
+    rules = {}
+    for name, lock in config.store.lock.items():
+        if lock.mode == "none":
+            rules[name] = LockRule(None, 0)
+            continue
+        if lock.days == 0:
+            raise ConfigError(f"[store.lock.{name}]: days are missing", hint="such as: days = 90")
+        if not config.store.url.startswith("s3:"):
+            raise ConfigError(f"[store.lock.{name}]: a directory cannot lock what it holds", hint="use S3, or none")
+        rules[name] = LockRule(lock.mode, lock.days * _DAY)
+    return rules
 
 
 def database_url(url: str, folder: Path) -> str:

@@ -35,6 +35,7 @@ from custody.documents.root import (
 )
 from custody.errors import ConfigError, DeniedError, FormatError, IntegrityError
 from custody.rules.bundle import bundle_digest
+from custody.rules.roots import final_checkpoint
 from custody.rules.trust import policy_of
 from custody.tlog.note import VKey
 from custody.values import U64, Time
@@ -133,7 +134,8 @@ def build_root(ceremony: Path, previous: Root | None, now: int) -> Root:
     """Build the root that a ceremony file describes. Paths in it are relative to it.
 
     Raises ``ConfigError`` for a file that is not understood, naming the key; ``FormatError`` for a root that
-    contradicts itself; whatever is wrong with a file that it names.
+    contradicts itself; ``IntegrityError`` for another log that does not go on where that of ``previous`` ended;
+    whatever is wrong with a file that it names.
     """
     plan, base = _read(ceremony), ceremony.parent
     if previous is not None and plan.deployment != previous.deployment:
@@ -174,6 +176,8 @@ def build_root(ceremony: Path, previous: Root | None, now: int) -> Root:
         hint = "write persons and rosters into the ceremony file first" if not plan.person or not plan.roster else ""
         raise FormatError(f"{ceremony}: {error}", hint=hint) from None
     policy_of(root)
+    if previous is not None:
+        final_checkpoint(previous, root)  # before people sign what nobody would accept
     return root
 
 

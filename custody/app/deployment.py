@@ -31,7 +31,7 @@ from custody.tlog.note import COSIGNATURE, ED25519, NoteSigner, VKey
 from custody.tlog.policy import Group, LogKey, Policy, Witness
 from custody.values import Deployment, SpiffeId
 
-__all__ = ["BROKER", "WITNESS", "Created", "create_deployment", "read_bundle"]
+__all__ = ["BROKER", "WITNESS", "Created", "create_deployment", "read_bundle", "write_signer"]
 
 BROKER: Final = "broker-1"
 """Id of the first broker in the trust root."""
@@ -91,8 +91,8 @@ def create_deployment(
         broker_key = broker.public
     with SecretBytes.random(_ROW_KEY_SIZE, random_into) as row_key:
         small_files.create(directory / "broker/row.key", row_key.view, 0o600)
-    _write_signer(directory / "broker/log.key", log)
-    _write_signer(directory / "witness/witness.key", witness)
+    write_signer(directory / "broker/log.key", log)
+    write_signer(directory / "witness/witness.key", witness)
     small_files.create(directory / "keys/log.vkey", f"{log.vkey.encode()}\n".encode())
     small_files.create(directory / "keys/witness.vkey", f"{witness.vkey.encode()}\n".encode())
     policy = Policy(
@@ -133,7 +133,8 @@ def read_bundle(directory: Path) -> dict[str, bytes]:
     return {name: small_files.read(directory / name, _MAX_POLICY_FILE) for name in names}
 
 
-def _write_signer(path: Path, signer: NoteSigner) -> None:
+def write_signer(path: Path, signer: NoteSigner) -> None:
+    """Write a log's or witness's key into a new file, mode 0600."""
     line = bytearray(f"{signer.encode_secret()}\n".encode())
     with SecretBytes.take(line) as secret:
         small_files.create(path, secret.view, 0o600)

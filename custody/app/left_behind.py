@@ -16,7 +16,7 @@ from typing import Final
 from custody.adapters import small_files
 from custody.adapters.store_local import LocalStore
 from custody.app.log_head import Head
-from custody.audit.judge import document_path
+from custody.audit.examine import document_path
 from custody.audit.source import MAX_OBJECT
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root

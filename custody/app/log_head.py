@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from custody.audit.report import Report
 from custody.audit.source import Source
-from custody.audit.verify import Pins, verify_log
+from custody.audit.verify import Pins, Way, verify_log
 from custody.errors import ConfigError, CustodyError, FormatError, IntegrityError, NotFoundError
 from custody.publishing.history import open_signed
 from custody.publishing.release import checkpoint_key
@@ -60,7 +60,8 @@ class Head:
 
 def audited(source: Source, pins: Pins, progress: Progress) -> Report:
     """Audit the whole log. ``IntegrityError`` where anything is wrong, ``NotFoundError`` where there is none."""
-    report = verify_log(source, pins, progress=lambda done, total: progress("verified", done, total))
+    way = Way(progress=lambda done, total: progress("verified", done, total))
+    report, _ = verify_log(source, pins, way=way)
     if not report.ok:
         first = report.findings[0].text if report.findings else "not every entry could be judged"
         more = f" (and {report.found - 1} more findings)" if report.found > 1 else ""

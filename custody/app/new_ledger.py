@@ -19,6 +19,7 @@ from custody.adapters.small_files import explained
 from custody.errors import ConflictError, CustodyError, IntegrityError, UnavailableError
 from custody.ports import Journal
 from custody.publishing.batch import read_pieces
+from custody.tlog.merkle import root_hash
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import TILE_WIDTH
 
@@ -113,9 +114,17 @@ def _require_unused(journal: Journal, what: str, reader: TileReader | None, hint
 
 
 def _common(journal: Journal, reader: TileReader) -> int:
-    """Count the first entries that ledger and log share."""
-    size = min(journal.size(), reader.size)
-    for rows in read_pieces(journal, 0, size):
+    """Count the first entries that ledger and log share. Of pruned ones the ledger remembers their root."""
+    pruned, size = journal.pruned(), min(journal.size(), reader.size)
+    if pruned is None:
+        begin = 0
+    elif pruned.size > size:
+        raise IntegrityError(f"its first {pruned.size} entries are only in a log, and this one has {reader.size}")
+    elif root_hash(pruned.size, reader.hash_at) != pruned.root:
+        raise IntegrityError(f"its first {pruned.size} entries are only in a log, and that is another one")
+    else:
+        begin = pruned.size
+    for rows in read_pieces(journal, begin, size):
         index, first = divmod(rows[0].index, TILE_WIDTH)
         for row, entry in zip(rows, reader.bundle(index)[first:], strict=False):
             if row.entry != entry:

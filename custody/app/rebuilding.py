@@ -38,7 +38,7 @@ from custody.app.log_head import (
 from custody.app.new_ledger import new_ledger
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import ask_witnesses
-from custody.audit.judge import read_document
+from custody.audit.examine import read_document
 from custody.audit.report import Report
 from custody.audit.source import MAX_OBJECT, Source
 from custody.audit.verify import Pins
@@ -50,7 +50,7 @@ from custody.publishing.recovery import PUBLISHED, recover
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import TILE_WIDTH
 
-__all__ = ["Rebuilt", "rebuild"]
+__all__ = ["Rebuilt", "rebuild", "require_stopped"]
 
 _PIECE: Final = 8 << 20  # bytes of entries and documents in one transaction, and at most a bundle's entries
 _REMEMBERED: Final = 4096  # documents known to be written: roots and manifests come again and again
@@ -85,7 +85,7 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
     does not verify, is older than what witnesses have seen, or is forked; ``ConfigError``, ``NotFoundError`` and
     ``UnavailableError`` as their messages say. There is no new ledger then that a broker would start with.
     """
-    _require_stopped(config.listen.address)
+    require_stopped(config.listen.address)
     if not log.is_dir():
         raise NotFoundError(f"{log}: no such directory", hint="name the directory that holds the file checkpoint")
     with ExitStack() as stack:
@@ -131,7 +131,7 @@ def rebuild(config: BrokerConfig, folder: Path, log: Path, progress: Progress) -
     )
 
 
-def _require_stopped(address: str) -> None:
+def require_stopped(address: str) -> None:
     """Refuse while something listens where the broker does. Best effort: a broker elsewhere is found by its rows."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or int(port) == 0:

@@ -11,7 +11,7 @@ from custody.errors import IntegrityError
 from custody.ports import Store
 from custody.rules.trust import Trust
 
-__all__ = ["Registered", "register"]
+__all__ = ["Registered", "register", "require_manifest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,14 @@ def register(home: Home, store: Store, version: str, around: Surroundings) -> Re
         receipt = link.call(lambda calls: calls.register_version(found.manifest.encode()))
 
         def check(trust: Trust) -> Verified:
-            return _require_manifest(trust, receipt, found.manifest.content.digest)
+            return require_manifest(trust, receipt, found.manifest.content.digest)
 
         verified = link.verify(check)
     return Registered(version, found.manifest.content.digest, verified.index)
 
 
-def _require_manifest(trust: Trust, receipt: Receipt, content: str) -> Verified:
+def require_manifest(trust: Trust, receipt: Receipt, content: str) -> Verified:
+    """Require that the receipt is of the entry that took this content into custody. ``IntegrityError`` otherwise."""
     verified = trust.check(receipt)
     if verified.entry.type != "manifest" or verified.entry.content != content:
         raise IntegrityError("the receipt is of another entry, not the registration asked for")

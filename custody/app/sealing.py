@@ -7,7 +7,7 @@ manifest last; so a seal that dies leaves nothing that anyone can see, and start
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from custody.app.versions import MAX_MANIFEST, has_version, verify_manifest
 from custody.crypto import hpke, schedule, sharing
@@ -22,9 +22,10 @@ from custody.errors import ConflictError, CustodyError, DeniedError, FormatError
 from custody.ports import Clock, Rng, Store
 from custody.segments.layout import manifest_key, version_prefix
 from custody.segments.seal import FileToSeal, seal_version
+from custody.segments.streams import Sink
 from custody.values import U64, Time
 
-__all__ = ["SEGMENT", "Sealed", "Sealing", "guarding_roster", "person_of", "require_new", "seal"]
+__all__ = ["SEGMENT", "IntoStore", "Sealed", "Sealing", "Target", "guarding_roster", "person_of", "require_new", "seal"]
 
 SEGMENT: Final = 1 << 20
 """Default plaintext segment, bytes."""
@@ -53,11 +54,59 @@ class Sealed:
     sharing: Sharing
 
 
+class Target(Protocol):
+    """Where a sealer writes a version: a store, or a broker that writes it into one."""
+
+    def begin(self, vid: bytes, job: Sealing) -> None:
+        """Be told what is coming. ``ConflictError`` where the name is taken."""
+        ...
+
+    def writer(self, key: str) -> AbstractContextManager[Sink]:
+        """See ``Store.writer``."""
+        ...
+
+    def publish(self, vid: bytes, manifest: bytes) -> None:
+        """Make the version visible. ``ConflictError`` where somebody was faster."""
+        ...
+
+    def discard(self, vid: bytes) -> None:
+        """Throw away what was written of a version that will not be, best effort: it is invisible anyway."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IntoStore:
+    """``Target`` for whoever may write the store."""
+
+    store: Store
+    version: str
+
+    def begin(self, _vid: bytes, _job: Sealing) -> None:
+        """See ``Target.begin``."""
+        require_new(self.store, self.version)
+
+    def writer(self, key: str) -> AbstractContextManager[Sink]:
+        """See ``Target.writer``."""
+        return self.store.writer(key)
+
+    def publish(self, vid: bytes, manifest: bytes) -> None:
+        """See ``Target.publish``."""
+        require_new(self.store, self.version)  # somebody may have been faster while the files were encrypted
+        self.store.put_new(manifest_key(vid), manifest)
+
+    def discard(self, vid: bytes) -> None:
+        """See ``Target.discard``. The manifest goes first: a store may have made it visible and failed to say so."""
+        with suppress(CustodyError):
+            self.store.delete(manifest_key(vid))
+            for key in list(self.store.list(version_prefix(vid))):
+                self.store.delete(key)
+
+
 def seal(
     job: Sealing,
     *,
     root: Root,
-    store: Store,
+    target: Target,
     rng: Rng,
     random_into: RandomInto,
     clock: Clock,
@@ -65,7 +114,7 @@ def seal(
     progress: Callable[[int], None] = lambda _done: None,
     threads: int = 2,
 ) -> Sealed:
-    """Seal a version into ``store`` under ``root``, the verified trust root in force.
+    """Seal a version into ``target`` under ``root``, the verified trust root in force.
 
     ``begin`` is entered with the vid before the first blob is written, and left when the version is visible or its
     blobs are gone: whoever keeps a note there finds what a killed process left behind. ``progress`` is told plaintext
@@ -73,12 +122,12 @@ def seal(
     name is taken; then, and on every other error, nothing of the version is visible.
     """
     roster = guarding_roster(root, job.version, job.sealer, job.segment)
-    require_new(store, job.version)
     if not job.files:
         raise FormatError(f"{job.version}: there is no file to seal")
     vid = rng(schedule.VID_SIZE)
+    target.begin(vid, job)
     with begin(vid.hex()), ExitStack() as stack:
-        stack.push(lambda kind, *_: _discard(store, vid) if kind is not None else None)
+        stack.push(lambda kind, *_: target.discard(vid) if kind is not None else None)
         s = stack.enter_context(sharing.random_scalar(random_into))
         # K stays for as long as files need their keys; s is split at the end, so no shares lie about meanwhile.
         key = stack.enter_context(schedule.version_key(s, vid, root.deployment, job.version))
@@ -87,7 +136,7 @@ def seal(
             vid=vid,
             version_key=key,
             segment=job.segment,
-            writer=store.writer,
+            writer=target.writer,
             rng=rng,
             progress=progress,
             threads=threads,
@@ -119,8 +168,7 @@ def seal(
             content=content_envelope, sharing=sharing_envelope, wraps=_wraps(root, roster, sharing_envelope, shares)
         )
         encoded = _checked(manifest, root)
-        require_new(store, job.version)  # somebody may have been faster while the files were encrypted
-        store.put_new(manifest_key(vid), encoded)
+        target.publish(vid, encoded)
     return Sealed(manifest, content, shared)
 
 
@@ -231,14 +279,3 @@ def _checked(manifest: Manifest, root: Root) -> bytes:
         raise FormatError(f"the manifest has {len(encoded)} bytes, at most {MAX_MANIFEST} are allowed")
     verify_manifest(Manifest.parse(encoded), [root])
     return encoded
-
-
-def _discard(store: Store, vid: bytes) -> None:
-    """Delete what was written of a version that will not be. Best effort: without a manifest it is invisible.
-
-    The manifest goes first: a store may have made it visible and then failed to say so.
-    """
-    with suppress(CustodyError):
-        store.delete(manifest_key(vid))
-        for key in list(store.list(version_prefix(vid))):
-            store.delete(key)

@@ -10,5 +10,11 @@
     report            findings and remarks
     source            where the bytes come from
     kinds             which documents entries name
+    reading           entries under a checkpoint that was verified
     view, summary     one entry at a time, for people
+    timeline          entries put together by request
+        ├── questions     who, what and when, as data
+        └── difference    what was added, in words
+    patterns          what is worth waking up for
+    page              the report that verifies itself in a browser
 """

@@ -11,6 +11,7 @@ from typing import Final
 
 from custody.audit.source import Source
 from custody.errors import FormatError, IntegrityError
+from custody.rules.roots import policies_of
 from custody.rules.state import State
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
@@ -77,7 +78,7 @@ def policies_between(state: State, old: int, new: int) -> Sequence[Policy]:
     places = [int(entry.index) for entry in state.root_entries]
     first = max((epoch for epoch, index in enumerate(places) if index < old), default=0)
     last = max((epoch for epoch, index in enumerate(places) if index < new), default=0)
-    return [root.checkpoint_policy for root in state.roots[first : last + 1]]
+    return policies_of(state.roots[first : last + 1])
 
 
 def cosigned(claim: Claim, policies: Iterable[Policy]) -> Cosigned:

@@ -1,21 +1,23 @@
 """Every entry judged as the broker had to judge it, from the documents it names and the entries before it.
 
 The rules are those of ``custody.rules.step``. What only a reader of the whole log can judge is here: documents that are
-not there, times against those of the witnesses, and certificates at the time of cosigning. The broker's clock says when
-an entry was made; that a certificate had not expired then is believed because it was valid still when witnesses
-cosigned the first published checkpoint that covers the entry (design, Trust anchors).
+not there, and times against those of the witnesses. The broker's clock says when an entry was made, and nobody can
+prove it. But nothing that grants takes effect before it is witnessed; so when witnesses cosigned the first published
+checkpoint that covers an entry, certificates had to be valid still (design, Trust anchors), and what allowed a grant,
+an opening or a session still had to hold.
 
 An entry that is wrong has no effect: the state goes on as if it were not there. What builds on it will be found wrong
 as well, and names the first.
 """
 
-import hashlib
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from custody.audit.checkpoints import Cosigned
+from custody.audit.deadline import Deadline, deadline
+from custody.audit.examine import Anchors, Examined, Flaw, document_path, inline_document, workloads
 from custody.audit.kinds import KINDS
 from custody.audit.report import Finding, Report
 from custody.audit.source import Source
@@ -24,37 +26,16 @@ from custody.documents.actor import Workload
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
 from custody.entries.entry import DocumentRef, Entry
-from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundError
+from custody.errors import CustodyError, FormatError
 from custody.rules.facts import MAX_SKEW
+from custody.rules.signers import INLINE
 from custody.rules.state import State
 from custody.rules.step import step
 from custody.values import Time
 
-__all__ = ["Judge", "document_path", "read_document"]
+__all__ = ["Judge"]
 
 _MOST_PENDING: Final = 65_536
-_ACTORS: Final = ("requester", "sealer", "signer", "workload", "actor")  # the fields in which documents name who signs
-
-
-def document_path(envelope: str) -> str:
-    """Return where a document's envelope lies."""
-    return f"documents/{envelope}"
-
-
-def read_document(source: Source, reference: DocumentRef) -> Envelope:
-    """Fetch a document that an entry names. Its signatures are not verified.
-
-    Raises ``NotFoundError``; ``IntegrityError`` or ``FormatError`` for anything but the document that is named.
-    """
-    data = source.fetch(document_path(reference.envelope))
-    if hashlib.sha256(data).hexdigest() != reference.envelope:
-        raise IntegrityError(f"the {reference.kind} document under {reference.envelope[:16]}… has other bytes")
-    envelope = Envelope.parse(data)
-    if envelope.digest != reference.document:
-        raise IntegrityError(
-            f"the entry says {reference.kind} {reference.document[:16]}…, but the document is {envelope.digest[:16]}…"
-        )
-    return envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +44,66 @@ class _Pending:
 
     index: int
     time: int
-    certificates: tuple[tuple[str, Workload], ...]
+    certificates: Sequence[tuple[str, Workload, svid.Path]]
+    deadline: Deadline | None
     root: Root
 
 
-class Judge:
-    """Folds the log. ``state`` is what the good entries imply."""
+@dataclass(slots=True)
+class _Ahead:
+    """Verifies what workloads signed by looking up what was verified ahead: paths by envelope digest, and under which
+    trust root. What is not there, or not for this root and time, is verified here.
+    """
 
-    def __init__(self, source: Source, report: Report, deployment: str, genesis: str) -> None:
-        self.state = State(deployment, genesis)
+    root: Root | None = None
+    paths: dict[str, svid.Path] = field(default_factory=dict)
+
+    def identity(self, envelope: Envelope, actor: Workload, root: Root, at: int) -> str:
+        """See ``WorkloadVerifier.identity``."""
+        path = self.path(envelope, root)
+        if path is not None and path.begin <= at <= path.end:
+            return path.identity
+        return INLINE.identity(envelope, actor, root, at)
+
+    def signature(self, envelope: Envelope, actor: Workload) -> None:
+        """See ``WorkloadVerifier.signature``."""
+        if envelope.envelope_digest not in self.paths:
+            INLINE.signature(envelope, actor)
+
+    def path(self, envelope: Envelope, root: Root) -> svid.Path | None:
+        """Return the path that was verified ahead, if it leads to this root's SPIFFE roots."""
+        known = self.root
+        if known is None or (known.spiffe_roots, known.trust_domain) != (root.spiffe_roots, root.trust_domain):
+            return None
+        return self.paths.get(envelope.envelope_digest)
+
+
+class Judge:
+    """Folds the log. ``state`` is what the good entries imply; ``broken`` which entries, documents and digests may be
+    wrong because of which entry, ``unread`` the first entry of which nothing could be told.
+    """
+
+    def __init__(self, source: Source, report: Report, state: State) -> None:
+        self.state = state
+        self.broken: dict[str, int] = {}
+        self.unread: int | None = None
         self._source = source
         self._report = report
         self._pending: deque[_Pending] = deque()
-        self._broken: dict[str, int] = {}
-        self._unread: int | None = None
+        self._ahead = _Ahead()
+
+    @property
+    def pending(self) -> int:
+        """How many entries no good checkpoint covers."""
+        return len(self._pending)
+
+    @property
+    def anchors(self) -> Anchors | None:
+        """To whom certificate chains must lead at present."""
+        if not self.state.roots:
+            return None
+        root = self.state.root
+        return Anchors(len(self.state.roots) - 1, root.spiffe_roots, root.trust_domain)
 
     def lost(self, index: int, data: bytes) -> None:
         """Go on without an entry that cannot be believed. What ``data`` claims is used to tell what may follow."""
@@ -84,53 +111,80 @@ class Judge:
         try:
             self._mark(index, Entry.parse(data))
         except FormatError:
-            self._unread = index if self._unread is None else self._unread
+            self.unread = index if self.unread is None else self.unread
 
-    def entry(self, index: int, data: bytes) -> None:
-        """Judge the next entry."""
-        try:
-            entry = Entry.parse(data)
-        except FormatError as error:
-            self._report.find(Finding(index, "entry-format", error.message))
-            self.lost(index, data)
+    def skip(self) -> None:
+        """Go on without judging an entry."""
+        self.state.size += 1
+
+    def entry(self, index: int, examined: Examined, epoch: int) -> None:
+        """Judge the next entry, which was examined under the trust root of ``epoch`` (-1: under none)."""
+        if examined.problem:
+            self._report.find(Finding(index, "entry-format", examined.problem))
+            self.lost(index, examined.data)
             return
+        entry = Entry.recall(examined.data)
         self._report.types[entry.type] += 1
-        root = self.state.root if self.state.roots else None
-        documents = self._documents(index, entry)
+        documents = self._documents(index, entry, examined, epoch)
         if documents is None:
             self._pass_over(index, entry)
             return
+        before = self.state.root if self.state.roots else None
         try:
-            step(self.state, entry, documents)
+            step(self.state, entry, documents, leaf=examined.leaf.hex(), verifier=self._ahead)
         except CustodyError as error:
             self._wrong(index, entry, error)
             self._pass_over(index, entry)
             return
+        root = before or self.state.root
+        certificates = tuple(self._certificates(documents, root, entry.time)) if documents else ()
+        until = deadline(self.state, entry)
         if len(self._pending) == _MOST_PENDING:
             self._pending.popleft()
             self._report.remark("uncovered", "entries that no good checkpoint covers were not compared with its time")
-        self._pending.append(_Pending(index, entry.time, tuple(_certificates(documents)), root or self.state.root))
+        self._pending.append(_Pending(index, entry.time, certificates, until, root))
 
     def covered(self, size: int, by: Cosigned) -> None:
         """Compare the entries that are new in a good checkpoint with the times of its witnesses."""
         while self._pending and self._pending[0].index < size:
             self._compare(self._pending.popleft(), by)
 
-    def _documents(self, index: int, entry: Entry) -> Mapping[str, Envelope] | None:
-        """Fetch what an entry names; after a finding, ``None``."""
+    def _documents(self, index: int, entry: Entry, examined: Examined, epoch: int) -> Mapping[str, Envelope] | None:
+        """Return what an entry names; after a finding, ``None``."""
         found: dict[str, Envelope] = {}
-        for reference in entry.documents:
-            code = "document-altered"
-            try:
-                found[reference.envelope] = read_document(self._source, reference)
+        self._ahead.paths = {}
+        self._ahead.root = self.state.roots[epoch] if 0 <= epoch < len(self.state.roots) else None
+        whole = True
+        for reference, read in zip(entry.documents, examined.documents, strict=True):
+            document = inline_document(self._source, reference, entry.type) if read is None else read
+            if isinstance(document, Flaw):
+                self._flaw(index, entry, reference, document)
+                whole = False
+            elif isinstance(document, Envelope):
+                found[reference.envelope] = document
+            else:
+                found[reference.envelope] = document.envelope(reference.envelope)
+                if document.path is not None:
+                    self._ahead.paths[reference.envelope] = svid.Path(*document.path)
+        return found if whole else None
+
+    def _flaw(self, index: int, entry: Entry, reference: DocumentRef, flaw: Flaw) -> None:
+        path = document_path(reference.envelope)
+        self._report.find(Finding(index, flaw.code, flaw.text, path, (reference.envelope,), self._follows(entry)))
+
+    def _certificates(
+        self, documents: Mapping[str, Envelope], root: Root, at: int
+    ) -> Iterator[tuple[str, Workload, svid.Path]]:
+        """Yield the workloads that signed documents of a good entry, with the document's kind and their paths."""
+        for envelope in documents.values():
+            if b'"x5c"' not in envelope.payload:
                 continue
-            except NotFoundError:
-                code, text = "document-missing", f"the {reference.kind} document of this {entry.type} entry is missing"
-            except (FormatError, IntegrityError) as error:
-                text = error.message
-            path = document_path(reference.envelope)
-            self._report.find(Finding(index, code, text, path, (reference.envelope,), self._follows(entry)))
-        return found if len(found) == len({reference.envelope for reference in entry.documents}) else None
+            kind = KINDS[envelope.payloadType]
+            for actor in workloads(envelope.document(kind)):
+                path = self._ahead.path(envelope, root)
+                if path is None or not path.begin <= at <= path.end:
+                    path = svid.check_path(actor.x5c, root.spiffe_roots, root.trust_domain, at)
+                yield kind.document_kind(), actor, path
 
     def _wrong(self, index: int, entry: Entry, error: CustodyError) -> None:
         named = tuple(reference.envelope for reference in entry.documents)
@@ -152,38 +206,28 @@ class Judge:
         if entry.type == "manifest":
             made.append(str(entry.version))
         for name in made:
-            self._broken.setdefault(name, cause)
+            self.broken.setdefault(name, cause)
 
     def _follows(self, entry: Entry) -> int | None:
         """Return the first wrong entry that this one builds on, or may build on, if there is one."""
         built = [entry.root, entry.request, entry.terms, entry.session, entry.release_key, entry.version]
         built += [f"entry {entry.parent.index}"] if entry.parent else []
-        return min((self._broken[name] for name in built if name in self._broken), default=self._unread)
+        return min((self.broken[name] for name in built if name in self.broken), default=self.unread)
 
     def _compare(self, pending: _Pending, by: Cosigned) -> None:
+        stated = Time(pending.time)
         if pending.time > by.earliest + MAX_SKEW:
-            text = f"it states {Time(pending.time)}, but was cosigned at {Time(by.earliest)}"
+            text = f"it states {stated}, but was cosigned at {Time(by.earliest)}"
             self._report.find(Finding(pending.index, "time", text))
-        for kind, workload in pending.certificates:
+        until = pending.deadline
+        if until is not None and until.at <= by.earliest - MAX_SKEW:
+            text = f"it states {stated}, but was cosigned at {Time(by.earliest)}: {until.what} at {Time(until.at)}"
+            self._report.find(Finding(pending.index, "time", text))
+        for kind, workload, path in pending.certificates:
             try:
                 for moment in sorted({by.earliest, by.latest} - {pending.time}):
-                    svid.check_chain(workload.x5c, pending.root.spiffe_roots, pending.root.trust_domain, moment)
+                    if not path.begin <= moment <= path.end:
+                        svid.check_chain(workload.x5c, pending.root.spiffe_roots, pending.root.trust_domain, moment)
             except CustodyError as error:
-                text = (
-                    f"{kind}: {error.message}; the entry states {Time(pending.time)}, and was cosigned at "
-                    f"{Time(by.latest)}"
-                )
+                text = f"{kind}: {error.message}; the entry states {stated}, and was cosigned at {Time(by.latest)}"
                 self._report.find(Finding(pending.index, "certificate", text))
-
-
-def _certificates(documents: Mapping[str, Envelope]) -> Iterator[tuple[str, Workload]]:
-    """Yield the workloads that signed documents, with the document's kind."""
-    for envelope in documents.values():
-        if b'"x5c"' not in envelope.payload:
-            continue
-        kind = KINDS[envelope.payloadType]
-        document = envelope.document(kind)
-        for field in _ACTORS:
-            actor = getattr(document, field, None)
-            if isinstance(actor, Workload):
-                yield kind.document_kind(), actor

@@ -19,7 +19,8 @@ reader should know; it makes no log wrong. The code of a finding says which chec
     document-missing         a document that an entry names is not there
     document-altered         other bytes under a document's name, or another document than the entry says
     rule-<type>              an entry of this type breaks a rule (custody.rules)
-    time                     an entry states a later time than the witnesses who cosigned it
+    time                     an entry states a later time than the witnesses who cosigned it, or an earlier one at
+                             which something was allowed that was over when they did
     certificate              not valid when the entry was cosigned
     empty                    the log holds no entry, so no trust root
 """
@@ -28,11 +29,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["MAX_LISTED", "Finding", "Remark", "Report"]
+__all__ = ["MAX_LISTED", "Finding", "Open", "Remark", "Report"]
 
 MAX_LISTED: Final = 1000
 """Findings that are listed; further ones are counted."""
 
+_LASTING: Final = frozenset({"uncovered"})
 _TREE: Final = frozenset({"fork", "rollback", "tree", "empty"})
 
 
@@ -72,9 +74,26 @@ class Remark:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Open:
+    """An intent that has no outcome yet, which is no fault: of an opening or a session, of which lease, and how many
+    bytes count as spent.
+    """
+
+    entry: int
+    type: str
+    lease: str
+    ceiling: int
+
+    def data(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {"ceiling": self.ceiling, "entry": self.entry, "lease": self.lease, "type": self.type}
+
+
 @dataclass(slots=True)
 class Report:
-    """The result. ``size`` is what the newest checkpoint states, ``audited`` how many entries were judged.
+    """The result. ``size`` is what the newest checkpoint states, ``hashed`` how many entries were taken into the tree,
+    ``audited`` how many were judged; up to ``begun`` an earlier run did that. With ``structure`` only trust roots were.
 
     ``root`` (32 bytes) is the tree's, made from the entries; ``cosigned`` the earliest and latest time, POSIX seconds,
     that the counted witnesses of the newest good checkpoint state; ``types`` counts entries.
@@ -82,7 +101,10 @@ class Report:
 
     deployment: str = ""
     size: int = 0
+    hashed: int = 0
     audited: int = 0
+    begun: int = 0
+    structure: bool = False
     root: bytes = b""
     checkpoints: int = 0
     cosigned: tuple[int, int] | None = None
@@ -92,14 +114,16 @@ class Report:
     types: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
+    open: list[Open] = field(default_factory=list)
+    """Intents without an outcome, at the end of the log."""
     found: int = 0
     sound_tree: bool = True
     """No finding is about checkpoints or the tree: what may be remembered for a later run."""
 
     @property
     def ok(self) -> bool:
-        """Everything was judged, and nothing is wrong."""
-        return self.found == 0 and self.audited == self.size > 0
+        """Everything was judged (of its structure, where only that was asked for), and nothing is wrong."""
+        return self.found == 0 and (self.hashed if self.structure else self.audited) == self.size > 0
 
     def find(self, finding: Finding) -> None:
         """Add a finding."""
@@ -114,20 +138,28 @@ class Report:
         if all(remark.code != code for remark in self.remarks):
             self.remarks.append(Remark(code, text))
 
+    def lasting(self) -> list[Remark]:
+        """Return the remarks that still hold in a later run that goes on from here."""
+        return [remark for remark in self.remarks if remark.code in _LASTING]
+
     def data(self) -> dict[str, Any]:
         """Return it for JSON: times POSIX seconds, digests hex."""
         return {
             "audited": self.audited,
+            "begun": self.begun,
             "checkpoints": self.checkpoints,
             "cosigned": list(self.cosigned) if self.cosigned else None,
             "deployment": self.deployment,
             "epoch": self.epoch,
             "findings": [finding.data() for finding in self.findings],
             "found": self.found,
+            "hashed": self.hashed,
             "ok": self.ok,
+            "open": [item.data() for item in self.open],
             "remarks": [{"code": remark.code, "text": remark.text} for remark in self.remarks],
             "root": self.root.hex(),
             "size": self.size,
+            "structure": self.structure,
             "trust_root": self.root_digest,
             "types": dict(sorted(self.types.items())),
             "witnesses": list(self.witnesses),

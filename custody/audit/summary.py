@@ -74,7 +74,10 @@ def _opening_outcome(entry: Entry) -> str:
 def _session_intent(entry: Entry) -> str:
     files = sum(item.last - item.first + 1 for item in entry.files)
     count = f"{files} file{'' if files == 1 else 's'}"
-    return f"opens a session of {entry.version}: {count}, at most {size_text(entry.ceiling or 0)}"
+    size = size_text(entry.ceiling or 0)
+    if entry.mode == "direct":
+        return f"opens a DIRECT session of {entry.version}: the keys of {count} for good, {size}"
+    return f"opens a session of {entry.version}: {count}, at most {size}"
 
 
 def _session_outcome(entry: Entry) -> str:

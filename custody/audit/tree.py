@@ -4,7 +4,7 @@ Only the right edge is held: at most 255 hashes a level. A stored tile is never 
 changes nothing but itself; it still misleads those who read tiles, and is named.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from custody.audit.report import Finding, Report
 from custody.audit.source import Source
@@ -19,11 +19,28 @@ __all__ = ["Bundles", "TileCheck"]
 class TileCheck:
     """Takes leaf hashes in order; finds hash tiles that are not what they must be."""
 
-    def __init__(self, source: Source, report: Report) -> None:
+    def __init__(
+        self,
+        source: Source,
+        report: Report,
+        frontier: Frontier | None = None,
+        rows: Mapping[int, list[bytes]] | None = None,
+    ) -> None:
+        """Begin with an empty tree, or go on with ``edge`` and ``rows`` of another one."""
         self._source = source
         self._report = report
-        self._frontier = Frontier()
-        self._rows: dict[int, list[bytes]] = {}
+        self._frontier = frontier or Frontier()
+        self._rows = dict(rows or {})
+
+    @property
+    def edge(self) -> list[bytes]:
+        """The hashes of the right edge."""
+        return list(self._frontier.edge)
+
+    @property
+    def rows(self) -> dict[int, list[bytes]]:
+        """The hashes of the tiles that are not full, by level."""
+        return self._rows
 
     @property
     def size(self) -> int:

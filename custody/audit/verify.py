@@ -9,25 +9,37 @@ is needed, and none believed.
 Which of two things that disagree is wrong? An entry is, where authenticated tiles state another leaf hash (its bytes
 are replaced by nothing, its place in the tree by that hash). Where the tiles lead to no root, the entries are believed
 until a checkpoint shows whether they make its root.
+
+What needs no knowledge of earlier entries is done ahead, on all cores where there is a pool (``examine``); the fold is
+one after the other. A run that remembers an earlier one begins where that ended, if the tiles of the newest checkpoint
+lead to the very tree that was seen; else everything is judged anew, and compared with all that was ever seen.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Final
 
 from custody.audit.checkpoints import Claim, Cosigned, cosigned, kept_path, kept_sizes, policies_between
+from custody.audit.examine import Bundle, Examine, Examined, Task, inline
 from custody.audit.judge import Judge
-from custody.audit.report import Finding, Report
-from custody.audit.saved import Saved
+from custody.audit.report import Finding, Open, Report
+from custody.audit.saved import Memory, Saved, Seen
 from custody.audit.source import Source
-from custody.audit.tree import Bundles, TileCheck
+from custody.audit.tree import TileCheck
 from custody.errors import FormatError, IntegrityError, NotFoundError
-from custody.tlog.merkle import leaf_hash
+from custody.rules.state import State
+from custody.tlog.merkle import Frontier, root_hash
 from custody.tlog.reader import TileReader
-from custody.tlog.tiles import ENTRIES, TILE_WIDTH, tile_width
+from custody.tlog.tiles import TILE_WIDTH
+from custody.values import U64
 
-__all__ = ["Pins", "verify_log"]
+__all__ = ["Pins", "Way", "verify_log"]
 
-_UNREADABLE = (FormatError, IntegrityError, NotFoundError)
+_UNREADABLE: Final = (FormatError, IntegrityError, NotFoundError)
+_TOGETHER: Final = 4
+"""Bundles of one task: about a thousand entries, and some megabytes with their documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +53,30 @@ class Pins:
     deployment: str | None = None
 
 
-def verify_log(
-    source: Source, pins: Pins, saved: Saved | None = None, *, progress: Callable[[int, int], None] | None = None
-) -> Report:
-    """Verify a log from its first entry to its newest checkpoint.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to go about it.
 
-    Whatever is wrong with the log is a finding. Raises ``NotFoundError`` where there is no log at all,
-    ``UnavailableError`` where it cannot be read, ``IntegrityError`` for a ``saved`` state of another deployment.
-    ``progress`` is told how many entries of how many were judged.
+    ``examine`` is what examines bundles: here and now, unless a pool is given. With ``structure`` only hashes, tiles,
+    checkpoints and trust roots are verified, no other entry. ``progress`` is told how many entries of how many are
+    done.
+    """
+
+    examine: Examine | None = None
+    structure: bool = False
+    progress: Callable[[int, int], None] | None = None
+
+
+def verify_log(source: Source, pins: Pins, saved: Saved | None = None, way: Way = Way()) -> tuple[Report, Saved | None]:
+    """Verify a log from its first entry, or from where ``saved`` ends, to its newest checkpoint.
+
+    Whatever is wrong with the log is a finding. Returns what the next run may go on from: ``None`` where the tree is
+    not sound or only its structure was verified. Raises ``NotFoundError`` where there is no log at all,
+    ``UnavailableError`` where it cannot be read, ``IntegrityError`` for a ``saved`` state of another deployment,
+    ``FormatError`` for one that cannot be read.
     """
     sizes, strange = kept_sizes(source)
-    report = Report()
+    report = Report(structure=way.structure)
     for name in strange[:1]:
         report.remark("name", f"{name} is no name of a checkpoint")
     shown = _shown(source, report)
@@ -60,11 +85,14 @@ def verify_log(
         raise NotFoundError("there is no log here: no checkpoint can be read", hint="name the directory of the log")
     if shown is None and report.found == 0:
         report.find(Finding(None, "checkpoint-missing", "the newest checkpoint is missing", "checkpoint"))
-    report.deployment = pins.deployment or first.checkpoint.origin
+    report.deployment = pins.deployment or _first_log(source, sizes) or first.checkpoint.origin
     if saved is not None:
         saved.require_pins(report.deployment, pins.genesis)
-    _Walk(source, report, pins, shown=shown, sizes=sizes, saved=saved, progress=progress).run(first)
-    return report
+    walk = _Walk(source, report, pins, way, shown=shown, sizes=sizes, saved=saved)
+    if saved is not None and saved.memory and not way.structure and _continues(source, first, saved.newest):
+        walk.resume(Memory.parse(saved.memory), saved.newest)
+    walk.run(first)
+    return report, walk.saved()
 
 
 class _Walk:
@@ -75,30 +103,71 @@ class _Walk:
         source: Source,
         report: Report,
         pins: Pins,
+        way: Way,
         *,
         shown: Claim | None,
         sizes: Sequence[int] | None,
         saved: Saved | None,
-        progress: Callable[[int, int], None] | None,
     ) -> None:
-        self._progress = progress
         self._source = source
         self._report = report
+        self._pins = pins
+        self._way = way
+        self._examine = way.examine or inline(source)
         self._shown = shown
         self._sizes = None if sizes is None else frozenset(sizes)
-        self._saved = saved
+        self._points = None if sizes is None else {*sizes, *([shown.checkpoint.size] if shown else [])}
+        self._seen = {int(seen.size): seen.root for seen in saved.seen} if saved else {}
+        self._earlier = saved.seen if saved else ()
         self._tree = TileCheck(source, report)
-        self._bundles = Bundles(source, report)
-        self._judge = Judge(source, report, report.deployment, pins.genesis)
+        self._judge = Judge(source, report, State(report.deployment, pins.genesis))
         self._before = 0
         self._stopped = False
         self._differing: list[tuple[Claim, bytes, bool]] = []
         self._matched = 0
 
+    def resume(self, memory: Memory, seen: Seen) -> None:
+        """Go on where an earlier run ended."""
+        report, size = self._report, int(seen.size)
+        self._tree = TileCheck(self._source, report, Frontier(size, memory.edge), memory.rows)
+        self._judge = Judge(self._source, report, memory.state)
+        self._judge.broken, self._judge.unread = memory.broken, memory.unread
+        self._before = self._matched = report.begun = size
+        report.root = bytes.fromhex(seen.root)
+        report.audited, report.hashed, report.checkpoints = memory.audited, size, memory.checkpoints
+        report.types = Counter(memory.types)
+        report.findings += memory.findings
+        report.found += memory.found
+        report.remarks += memory.remarks
+
+    def saved(self) -> Saved | None:
+        """Return what the next run may go on from."""
+        report, judge = self._report, self._judge
+        largest = int(self._earlier[-1].size) if self._earlier else 0
+        if not report.sound_tree or self._stopped or report.structure or report.size < largest or judge.pending:
+            return None
+        memory = Memory(
+            state=judge.state,
+            edge=self._tree.edge,
+            rows=self._tree.rows,
+            broken=judge.broken,
+            unread=judge.unread,
+            audited=report.audited,
+            checkpoints=report.checkpoints,
+            types=dict(report.types),
+            found=report.found,
+            findings=report.findings,
+            remarks=report.lasting(),
+        )
+        now = Seen(size=U64(report.size), root=report.root.hex())
+        seen = self._earlier if self._earlier and self._earlier[-1] == now else (*self._earlier, now)
+        return Saved(report.deployment, self._pins.genesis, seen, memory.encode())
+
     def run(self, first: Claim) -> None:
         """Walk to the newest checkpoint, and to those that were kept and are newer."""
         self._stage(first)
-        for size in sorted(size for size in self._sizes or () if size > first.checkpoint.size):
+        newer = sorted(size for size in self._sizes or () if size > first.checkpoint.size)
+        for size in newer:
             claim = None if self._stopped else self._newer(size, first)
             if claim is not None:
                 self._stage(claim)
@@ -125,53 +194,74 @@ class _Walk:
         """Judge the entries up to a checkpoint."""
         size = claim.checkpoint.size
         self._report.size = size
-        authority = _authority(self._source, claim)
         if size == 0:
             self._report.find(Finding(None, "empty", "the log holds no entry, so there is no trust root", claim.path))
             self._stopped = True
-        while self._tree.size < size and not self._stopped:
-            index = self._tree.size // TILE_WIDTH
-            width = tile_width(ENTRIES, index, size)
-            found = self._bundles.read(index, width)
-            if found is None:
-                self._report.remark("stopped", f"nothing from entry {self._tree.size} on could be judged")
-                self._stopped = True
-                break
-            path, entries = found
-            leaves = _leaves(authority, index, width)
-            self._bundles.compare_partials(index, leaves or [leaf_hash(entry) for entry in entries])
-            for offset in range(self._tree.size % TILE_WIDTH, width):
-                self._entry(entries[offset], leaves[offset] if leaves else None, path)
-                if not self._judge.state.roots:
-                    self._report.remark("stopped", "without the pinned genesis trust root nothing else can be judged")
-                    self._stopped = True
-                    return
-            if self._progress:
-                self._progress(self._tree.size, size)
+            return
+        if self._tree.size == size:  # nothing is new: what is shown is judged all the same
+            self._checkpoint(size, self._before)
+        with closing(self._examine(self._tasks(claim))) as bundles:
+            for bundle in bundles:
+                self._bundle(bundle)
+                if self._stopped:
+                    break
+                if self._way.progress:
+                    self._way.progress(self._tree.size, size)
         if self._tree.size == size:
             self._tree.finish()
 
-    def _entry(self, data: bytes, leaf: bytes | None, path: str) -> None:
-        """Take the next entry of the bundle at ``path``; ``leaf`` is its authenticated hash, if there is one."""
-        index, actual = self._tree.size, leaf_hash(data)
-        if leaf is not None and leaf != actual:
-            text = f"its leaf hash is {actual.hex()[:16]}…, the log was signed with {leaf.hex()[:16]}…"
-            self._report.find(Finding(index, "entry-altered", text, path))
-            self._tree.append(leaf)
-            self._judge.lost(index, data)
+    def _tasks(self, claim: Claim) -> Iterator[Task]:
+        """Cut what is left into tasks. The first is one bundle: after it there are trust roots to examine under."""
+        begin, size = self._tree.size, claim.checkpoint.size
+        first, end = begin // TILE_WIDTH, -(-size // TILE_WIDTH)
+        while first < end and not self._stopped:
+            last = min(end, first + _TOGETHER if self._judge.state.roots else first + 1)
+            yield Task(claim.checkpoint, first, last, begin, self._judge.anchors, self._way.structure)
+            first = last
+
+    def _bundle(self, bundle: Bundle) -> None:
+        for finding in bundle.findings:
+            self._report.find(finding)
+        if bundle.entries is None:
+            self._report.remark("stopped", f"nothing from entry {self._tree.size} on could be judged")
+            self._stopped = True
+            return
+        for examined in bundle.entries:
+            self._entry(examined, bundle)
+            if not self._judge.state.roots:
+                self._report.remark("stopped", "without the pinned genesis trust root nothing else can be judged")
+                self._stopped = True
+                return
+
+    def _entry(self, examined: Examined, bundle: Bundle) -> None:
+        """Take the next entry of a bundle."""
+        index, report = self._tree.size, self._report
+        ended = self._tree.root() if self._judge.state.ended else b""
+        self._tree.append(examined.stated or examined.leaf)
+        report.hashed += 1
+        if examined.stated is not None:
+            text = (
+                f"its leaf hash is {examined.leaf.hex()[:16]}…, the log was signed with {examined.stated.hex()[:16]}…"
+            )
+            report.find(Finding(index, "entry-altered", text, bundle.path))
+            self._judge.lost(index, examined.data)
+        elif report.structure and not examined.data:
+            self._judge.skip()
         else:
-            self._tree.append(actual)
-            self._judge.entry(index, data)
-            self._report.audited += 1
+            self._judge.entry(index, examined, bundle.epoch)
+            report.audited += 1
+            self._compare_predecessor(index, ended)
         if not self._judge.state.roots:
             return
         if index == 0:
             self._checkpoint(0, self._before)
         self._checkpoint(index + 1, self._before)
-        self._compare_saved()
+        self._compare_seen()
 
     def _checkpoint(self, size: int, before: int) -> None:
         """Judge what was published at this size."""
+        if self._points is not None and size not in self._points:
+            return
         kept = self._kept(size)
         shown = self._shown if self._shown and self._shown.checkpoint.size == size else None
         if shown and kept and shown.note == kept.note:
@@ -218,13 +308,24 @@ class _Walk:
                 self._report.find(Finding(None, "checkpoint-inconsistent", text, claim.path))
         self._differing.clear()
 
-    def _compare_saved(self) -> None:
-        saved = self._saved
-        if saved is None or saved.size != self._tree.size:
+    def _compare_predecessor(self, index: int, ended: bytes) -> None:
+        """Where a successor has just begun, require that the final checkpoint it names is of the tree so far."""
+        final = self._judge.state.root.log.predecessor if ended and not self._judge.state.ended else None
+        if final is None:
+            return
+        stated = Claim.read("the trust root", final).checkpoint.root
+        if stated != ended:
+            text = f"its final checkpoint has root {stated.hex()}, the entries before it make {ended.hex()}"
+            self._report.find(Finding(index, "fork", f"the successor does not go on where the log ended: {text}"))
+
+    def _compare_seen(self) -> None:
+        """Compare the tree with the one that an earlier run saw at this size."""
+        seen = self._seen.get(self._tree.size)
+        if seen is None:
             return
         root = self._tree.root().hex()
-        if root != saved.root:
-            text = f"an earlier run saw root {saved.root} for size {saved.size}, this log has {root} there"
+        if root != seen:
+            text = f"an earlier run saw root {seen} for size {self._tree.size}, this log has {root} there"
             self._report.find(Finding(None, "fork", f"two histories: {text}"))
 
     def _close(self) -> None:
@@ -241,10 +342,11 @@ class _Walk:
             report.find(Finding(self._matched, "tree", text, claim.path))
         if self._matched != report.size:
             report.sound_tree = False
-        saved = self._saved
-        if saved is not None and saved.size > report.size:
+        if self._earlier and int(self._earlier[-1].size) > report.size:
+            saved = self._earlier[-1]
             text = f"an earlier run saw size {saved.size} with root {saved.root}, this log has size {report.size}"
             report.find(Finding(None, "rollback", f"{text} with root {report.root.hex()}"))
+        report.open = _open(state)
         if state.roots:
             report.epoch, report.root_digest = int(state.root.epoch), state.root_digest
             self._remark_trust()
@@ -293,6 +395,15 @@ def _shown(source: Source, report: Report) -> Claim | None:
         return None
 
 
+def _first_log(source: Source, sizes: Sequence[int] | None) -> str | None:
+    """Return which log the oldest kept checkpoint claims to be of; the first log is named like the deployment."""
+    size = sizes[0] if sizes else 0
+    try:
+        return Claim.read(kept_path(size), source.fetch(kept_path(size))).checkpoint.origin
+    except _UNREADABLE:
+        return None
+
+
 def _largest(source: Source, sizes: Sequence[int]) -> Claim | None:
     """Return the largest kept checkpoint that can be read."""
     for size in reversed(sizes):
@@ -305,20 +416,23 @@ def _largest(source: Source, sizes: Sequence[int]) -> Claim | None:
     return None
 
 
-def _authority(source: Source, claim: Claim) -> TileReader | None:
-    """Return the tiles that lead to a checkpoint's root, where they do."""
+def _continues(source: Source, claim: Claim, seen: Seen) -> bool:
+    """Tell whether the tiles that lead to a checkpoint's root show that its tree begins with the one that was seen."""
     try:
-        return TileReader(source.fetch, claim.checkpoint)
+        reader = TileReader(source.fetch, claim.checkpoint)
+        return claim.checkpoint.size >= seen.size and root_hash(int(seen.size), reader.hash_at).hex() == seen.root
     except _UNREADABLE:
-        return None
+        return False
 
 
-def _leaves(authority: TileReader | None, index: int, width: int) -> Sequence[bytes] | None:
-    """Return the leaf hashes of a bundle that lead to the checkpoint's root, where they can be told."""
-    if authority is None:
-        return None
-    first = index * TILE_WIDTH
-    try:
-        return [authority.hash_at(0, first + offset) for offset in range(width)]
-    except _UNREADABLE:
-        return None
+def _open(state: State) -> list[Open]:
+    """List intents without an outcome."""
+    found = []
+    for request in state.live.values():
+        if request.opening is not None:
+            found.append(Open(int(request.opening.index), "opening-intent", request.granted, 0))
+        found += [
+            Open(int(session.entry.index), "session-intent", request.granted, session.ceiling)
+            for session in request.sessions.values()
+        ]
+    return sorted(found, key=lambda item: item.entry)

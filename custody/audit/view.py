@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from custody.audit.judge import read_document
+from custody.audit.reading import Entries
 from custody.audit.source import Source
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
 from custody.entries.entry import Entry
 from custody.entries.receipt import Receipt, Verified, verify
-from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundError
+from custody.errors import CustodyError, FormatError, IntegrityError
 from custody.tlog.policy import CheckedCheckpoint, Policy
 from custody.tlog.proof import Proof
-from custody.tlog.reader import TileReader
-from custody.tlog.tiles import TILE_WIDTH, tile_width
 
 __all__ = ["Judged", "LogView", "check_receipt"]
 
@@ -42,10 +40,9 @@ class LogView:
         Raises ``NotFoundError`` where there is no log, ``IntegrityError`` where no root accepts it or the tiles do not
         lead to it.
         """
-        self._source = source
         self.note = source.fetch("checkpoint")
         self.checked, self.root = _under(roots, lambda policy: policy.check(self.note))
-        self._reader = TileReader(source.fetch, self.checked.checkpoint)
+        self._entries = Entries(source, self.checked.checkpoint)
 
     @property
     def checkpoint(self) -> CheckedCheckpoint:
@@ -55,31 +52,24 @@ class LogView:
     @property
     def size(self) -> int:
         """Number of entries."""
-        return self._reader.size
+        return self._entries.size
 
     def entries(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Yield the indexes and bytes of entries from ``begin`` to ``end`` (exclusive)."""
-        while begin < min(end, self.size):
-            index, first = divmod(begin, TILE_WIDTH)
-            last = min(tile_width(-1, index, self.size), end - index * TILE_WIDTH)
-            for offset, data in enumerate(self._reader.bundle(index)[first:last], start=first):
-                yield index * TILE_WIDTH + offset, data
-            begin = index * TILE_WIDTH + last
+        return self._entries.between(begin, end)
 
     def entry(self, index: int) -> bytes:
         """Return the bytes of an entry. Raises ``NotFoundError`` where the log has no such entry."""
-        if not 0 <= index < self.size:
-            raise NotFoundError(f"there is no entry {index}: the log has entries 0 to {self.size - 1}")
-        return next(data for _, data in self.entries(index, index + 1))
+        return self._entries.one(index)
 
     def documents(self, entry: Entry) -> Sequence[Envelope]:
         """Return the documents of an entry; their digests are verified, their signatures are not."""
-        return [read_document(self._source, reference) for reference in entry.documents]
+        return self._entries.documents(entry)
 
     def receipt(self, index: int) -> Receipt:
         """Return the entry and its proof under the newest checkpoint."""
         data = self.entry(index)
-        return Receipt(data, Proof(index, tuple(self._reader.inclusion_proof(index)), self.note).encode())
+        return Receipt(data, Proof(index, tuple(self._entries.proof(index)), self.note).encode())
 
 
 def check_receipt(receipt: Receipt, roots: Sequence[Root]) -> Judged:

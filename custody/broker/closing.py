@@ -15,7 +15,7 @@ def end_session(context: Context, session: Session, outcome: str, reason: str | 
     ledger = context.ledger
     with ledger.reading() as state:
         found = state.requests[session.request]
-        live = found.sessions[session.digest].served is None
+        live = session.digest in found.sessions
         index = (
             ledger.append(
                 "session-outcome",

@@ -77,9 +77,8 @@ def try_grant(context: Context, request: str) -> bool:
             if not met(version.sharing, persons) or now >= terms.open_before:
                 continue
             try:
-                context.policy.check(
-                    "grant", str(terms.beneficiary), found.request.version, policy_facts(found.request, now, persons)
-                )
+                facts = {**policy_facts(found.request, now, persons), "mode": str(terms.mode)}
+                context.policy.check("grant", str(terms.beneficiary), found.request.version, facts)
             except DeniedError:
                 continue  # the request stays as it is: what a policy forbids now (an hour, say) it may allow later
             ledger.append(

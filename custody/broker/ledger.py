@@ -167,6 +167,7 @@ class Ledger:
             state = self._current()
             size = state.size
             with self._journal.transaction() as transaction:
+                self._require_alone(transaction.size, size)
                 for wanted in group:
                     before = state.size
                     try:
@@ -264,6 +265,12 @@ class Ledger:
             self._by_request[entry.request].append(index)
             for item in entry.documents:
                 self._request_of[item.envelope] = entry.request
+
+    def _require_alone(self, rows: int, folded: int) -> None:
+        """Judge nothing by a state that another process has left behind (``custody broker end-log`` is one)."""
+        if rows != folded:
+            self._stale = True
+            raise UnavailableError("another process has written to the ledger", hint="ask again")
 
     def _current(self) -> State:
         if self._stale:

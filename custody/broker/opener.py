@@ -3,8 +3,8 @@
 See ``opener_child`` for what it does and the bytes between the two.
 """
 
+import os
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +13,9 @@ from typing import Final
 
 import msgspec
 
+from custody.broker.keeper import Keeper
 from custody.broker.opener_child import Answer, Job, read_frame, write_frame
+from custody.broker.processes import descriptors, spawn
 from custody.crypto.hpke import SEED_SIZE
 from custody.crypto.secret import SecretBytes
 from custody.documents.sharing import Slot
@@ -21,6 +23,7 @@ from custody.errors import CustodyError, DeniedError, FormatError, IntegrityErro
 
 __all__ = ["BadShareError", "FileKeys", "Opener"]
 
+_MODULE: Final = "custody.broker.opener_child"
 _TIMEOUT: Final = 30
 _ERRORS: Final = {kind.__name__: kind for kind in (FormatError, IntegrityError, DeniedError)}
 
@@ -51,13 +54,13 @@ class Opener:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._spare: subprocess.Popen[bytes] | None = _spawn()
+        self._spare: subprocess.Popen[bytes] | None = spawn(_MODULE)
 
     def keygen(self) -> tuple[SecretBytes, bytes]:
         """Return a fresh release-key seed and its public key (1,216 bytes)."""
         with self._process() as process:
             answer = _exchange(process, Job(do="keygen"), None)
-            return SecretBytes.read_from(_fd(process), SEED_SIZE), answer.public
+            return SecretBytes.read_from(descriptors(process)[1], SEED_SIZE), answer.public
 
     def open(self, job: Job, seed: SecretBytes) -> dict[int, FileKeys]:
         """Rebuild the key of ``job`` and return the keys of its files by index; the caller closes them.
@@ -68,6 +71,22 @@ class Opener:
         with self._process() as process:
             _exchange(process, job, seed)
             return _read_keys(process, job.files)
+
+    def open_kept(self, job: Job, seed: SecretBytes) -> Keeper:
+        """Rebuild the key of ``job`` into a process that keeps the keys of its files; the caller closes it.
+
+        Not in the process that waits: the pipe between the two must be there when an opener is started. Raises what
+        ``open`` raises.
+        """
+        keeper = Keeper()
+        try:
+            process = spawn(_MODULE, str(keeper.entrance), pass_fds=(keeper.entrance,))
+            with _Running(process, self) as process:
+                _exchange(process, job, seed)
+                return keeper.take(job.files)
+        except BaseException:
+            keeper.close()
+            raise
 
     def close(self) -> None:
         """Stop the process that waits."""
@@ -80,14 +99,14 @@ class Opener:
         with self._lock:
             process, self._spare = self._spare, None
         if process is None or process.poll() is not None:
-            process = _spawn()
+            process = spawn(_MODULE)
         return _Running(process, self)
 
     def replenish(self) -> None:
         """Start the next process that waits. Where that fails, whoever needs one tries again and is told."""
         with self._lock, suppress(UnavailableError):
             if self._spare is None:
-                self._spare = _spawn()
+                self._spare = spawn(_MODULE)
 
 
 class _Running:
@@ -110,29 +129,13 @@ class _Running:
         self._opener.replenish()
 
 
-def _spawn() -> "subprocess.Popen[bytes]":
-    try:
-        # -I: no user site, no PYTHON* variables; the environment is empty for the same reason.
-        return subprocess.Popen(
-            [sys.executable, "-I", "-m", "custody.broker.opener_child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env={},
-        )
-    except OSError as error:
-        message = f"the opener process cannot be started: {error.strerror}"
-        raise UnavailableError(message, hint="the broker's host is out of processes, files or memory") from None
-
-
 def _exchange(process: "subprocess.Popen[bytes]", job: Job, seed: SecretBytes | None) -> Answer:
-    if process.stdin is None:
-        raise AssertionError
+    into, out = descriptors(process)
     try:
-        write_frame(process.stdin.fileno(), msgspec.json.encode(job))
+        write_frame(into, msgspec.json.encode(job))
         if seed is not None:
-            process.stdin.write(seed.view)
-        answer = msgspec.json.decode(read_frame(_fd(process)), type=Answer)
+            os.write(into, seed.view)
+        answer = msgspec.json.decode(read_frame(out), type=Answer)
     except (OSError, FormatError, msgspec.MsgspecError):
         message = "the opener process ended without an answer"
         raise UnavailableError(message, hint="see the broker's log; try again") from None
@@ -144,7 +147,7 @@ def _exchange(process: "subprocess.Popen[bytes]", job: Job, seed: SecretBytes | 
 
 
 def _read_keys(process: "subprocess.Popen[bytes]", files: Sequence[int]) -> dict[int, FileKeys]:
-    fd = _fd(process)
+    fd = descriptors(process)[1]
     keys: dict[int, FileKeys] = {}
     try:
         for file in files:
@@ -155,12 +158,6 @@ def _read_keys(process: "subprocess.Popen[bytes]", files: Sequence[int]) -> dict
         message = "the opener process ended in the middle of its answer"
         raise UnavailableError(message) from None
     return keys
-
-
-def _fd(process: "subprocess.Popen[bytes]") -> int:
-    if process.stdout is None:
-        raise AssertionError
-    return process.stdout.fileno()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

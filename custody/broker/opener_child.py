@@ -8,6 +8,7 @@ input and output, one exchange::
               out  u32 length || {"ok": true, "public": hex} || release-key seed (32)
     open:     in   u32 length || Job || release-key seed (32)
               out  u32 length || {"ok": true} || for each file of the job: file key (32) || digest key (32)
+    into a pipe: the same, with the keys written to the descriptor that the one argument names (``keeper_child``)
     failure:  out  u32 length || {"ok": false, "error": class, "message": text, "slot": [g, i] or null}
 
 Lengths are big-endian. Secrets stand outside the JSON and go straight into ``SecretBytes``.
@@ -136,10 +137,11 @@ def _open(job: Job, seed: SecretBytes) -> None:
         _check_each(target, shares)
         with rebuild(target, shares) as key:
             write_frame(1, msgspec.json.encode(Answer(ok=True)))
+            out = int(sys.argv[1]) if sys.argv[1:] else 1
             for file in job.files:
                 with file_key(key, file) as secret, digest_key(key, file) as check:
-                    _write(1, secret.view)
-                    _write(1, check.view)
+                    _write(out, secret.view)
+                    _write(out, check.view)
     finally:
         for share in shares:
             share.value.close()

@@ -4,6 +4,7 @@ Done when the first session asks, so that keys live no longer than somebody uses
 """
 
 from custody.broker.context import Context
+from custody.broker.keeper import Keeper
 from custody.broker.opener import BadShareError, FileKeys
 from custody.broker.opener_child import Job, JobShare
 from custody.crypto.hpke import release_info
@@ -31,15 +32,18 @@ def ensure_open(context: Context, lease: str) -> None:
             # Nothing secret happens before witnesses have seen that it is about to.
             context.ledger.receipt(intent, context.receipt_timeout)
             seed = context.vault.seed(job[0])
-            keys = context.opener.open(job[1], seed)
+            opener = context.opener
+            keys = opener.open_kept(job[1], seed) if job[2] else opener.open(job[1], seed)
         except CustodyError as error:
             _failed(context, lease, parent, error)
             raise _told(error, slots) from None
         _finish(context, lease, parent, keys)
 
 
-def _begin(context: Context, lease: str) -> tuple[tuple[str, Job], int, Parent, dict[Slot, str]]:
-    """Log the intent and return (request digest, job), the intent's index and place, and who holds which slot."""
+def _begin(context: Context, lease: str) -> tuple[tuple[str, Job, bool], int, Parent, dict[Slot, str]]:
+    """Log the intent and return (request digest, job, whether it is for direct mode), the intent's index and place, and
+    who holds which slot.
+    """
     ledger = context.ledger
     with ledger.reading() as state:
         found = find_lease(state, lease)
@@ -77,7 +81,7 @@ def _begin(context: Context, lease: str) -> tuple[tuple[str, Job], int, Parent, 
         if parent is None:
             raise AssertionError
         slots = {slot: str(holder.person) for slot, holder in version.sharing.slots().items()}
-        return (found.digest, job), index, parent, slots
+        return (found.digest, job, found.lease.mode == "direct"), index, parent, slots
 
 
 def _job(context: Context, state: State, found: RequestState) -> Job:
@@ -144,7 +148,7 @@ def _told(error: CustodyError, slots: dict[Slot, str]) -> CustodyError:
     return error
 
 
-def _finish(context: Context, lease: str, parent: Parent, keys: dict[int, FileKeys]) -> None:
+def _finish(context: Context, lease: str, parent: Parent, keys: dict[int, FileKeys] | Keeper) -> None:
     ledger = context.ledger
     kept = False
     try:
@@ -169,8 +173,8 @@ def _finish(context: Context, lease: str, parent: Parent, keys: dict[int, FileKe
             request = found.digest
     finally:
         if not kept:
-            for pair in keys.values():
-                pair.close()
+            for holder in (keys,) if isinstance(keys, Keeper) else keys.values():
+                holder.close()
     # The shares have done their work: neither they nor the seed that opens them are needed again.
     context.vault.drop_seed(request)
     ledger.forget_shares(request)

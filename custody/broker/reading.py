@@ -6,6 +6,7 @@ from typing import Final
 
 from custody.broker.closing import close_overdue, end_session
 from custody.broker.context import Context, Peer
+from custody.broker.direct import check_direct, hand_out
 from custody.broker.openings import ensure_open
 from custody.broker.sessions import Session
 from custody.crypto.sodium import wipe
@@ -14,7 +15,7 @@ from custody.documents.session import OpenSession
 from custody.entries.receipt import Receipt
 from custody.errors import CustodyError, DeniedError, FormatError
 from custody.rules.facts import find_lease
-from custody.rules.opening import check_open
+from custody.rules.opening import check_open, session_size
 from custody.rules.signers import verify_actor
 from custody.segments.layout import FilePlan
 from custody.segments.open import SegmentDecryptor
@@ -26,12 +27,15 @@ _PIECE: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open session: the receipt the job must verify first, and the key of each file's segment digests."""
+    """An open session: the receipt the job must verify first, and for each file the key of its segment digests; in
+    direct mode instead both keys, sealed to the job.
+    """
 
     session: str
     receipt: Receipt
     content: Envelope
     digest_keys: Mapping[int, bytes]
+    sealed_keys: Mapping[int, bytes]
 
 
 def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
@@ -51,27 +55,29 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
         if found.granted != document.lease:
             message = f"the lease is not granted: the request is {found.phase}"
             raise DeniedError(message)
-        check_open(found, document, 0, ledger.clock())
+        check_open(found, document, session_size(state, found, document.files), ledger.clock())
         if document.xwing is not None:
-            message = "direct mode is not served by this version of Custody"
-            raise DeniedError(message)
+            check_direct(context, document.xwing, sum(item.last - item.first + 1 for item in document.files))
         context.policy.check(
             "session",
             document.workload.spiffe,
             found.request.version,
-            {"purpose": str(found.request.purpose), "mode": str(found.request.mode), "bytes": int(document.bytes)},
+            {"purpose": str(found.request.purpose), "mode": str(found.lease.mode), "bytes": int(document.bytes)},
         )
     ensure_open(context, document.lease)
     session, index, content_digest = _begin(context, envelope, document)
     try:
         receipt = ledger.receipt(index, context.receipt_timeout)
-        session.witnessed = True
         content = ledger.envelope(content_digest)
-        keys = {file: _lent(context, session, file) for file in sorted(session.files)}
+        if session.direct:
+            lent, sealed = {}, hand_out(context, session, receipt)
+        else:
+            lent, sealed = {file: _lent(context, session, file) for file in sorted(session.files)}, {}
+        session.witnessed = True
     except CustodyError:
         end_session(context, session, "aborted", "unavailable")
         raise
-    return Opened(session.digest, receipt, content, keys)
+    return Opened(session.digest, receipt, content, lent, sealed)
 
 
 def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple[Session, int, str]:
@@ -91,6 +97,7 @@ def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple
             beneficiary=document.workload.spiffe,
             files=document.files,
             ceiling=document.bytes,
+            mode=None if document.xwing is None else "direct",
             parent=found.grant_entry,
         )
         entry = found.sessions[envelope.digest].entry
@@ -126,6 +133,9 @@ def read_segment(context: Context, session: Session, file: int, segment: int, ou
     ciphertext that is not the version's, ``UnavailableError`` when the store does not answer.
     """
     plan = plan_of(session, file)
+    if session.direct:
+        message = "in direct mode the job reads the store itself"
+        raise DeniedError(message)
     if not 0 <= segment < plan.count:
         message = f"file {file} has segments 0 to {plan.count - 1}"
         raise FormatError(message)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from custody.broker.context import Context, Peer, known_peer
 from custody.broker.grants import policy_facts
@@ -11,13 +12,22 @@ from custody.documents.release import ReleaseKey
 from custody.documents.request import Request
 from custody.documents.terms import Terms
 from custody.errors import NotFoundError
+from custody.ports import JournalTransaction
 from custody.rules.quorum import excluded
 from custody.rules.requesting import check_request
 from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State
 from custody.values import Time
 
-__all__ = ["RequestView", "concerns", "list_requests", "make_release_key", "submit", "view"]
+__all__ = [
+    "RequestView",
+    "concerns",
+    "list_requests",
+    "log_release_key",
+    "make_release_key",
+    "submit",
+    "view",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,22 @@ def make_release_key(context: Context, deployment: str, request: str) -> Envelop
     return sign(document, [ledger.identity.signer])
 
 
+def log_release_key(context: Context, deployment: str, request: str) -> None:
+    """Make and log a new release key for a request that waits for shares; those sent to an older one are forgotten."""
+    key = make_release_key(context, deployment, request)
+    ledger = context.ledger
+    with ledger.reading() as state:
+        ledger.append(
+            "release-key",
+            actor=ledger.identity.party,
+            documents={"release-key": key},
+            request=request,
+            release_key=key.digest,
+            parent=state.requests[request].entry,
+            also=partial(JournalTransaction.delete_shares, request=request),
+        )
+
+
 def view(context: Context, peer: Peer, digest: str) -> RequestView:
     """Return a request. Whoever it does not concern is told that there is none.
 
@@ -118,7 +144,7 @@ def view(context: Context, peer: Peer, digest: str) -> RequestView:
             message = f"there is no request {digest[:16]}…"
             raise NotFoundError(message)
         phase, reason = found.phase, found.reason or found.stopped
-        spent, used = found.spent, len(found.sessions)
+        spent, used = found.spent, found.begun
         places = ledger.entries_of(digest)
         envelopes = [
             found.envelope,

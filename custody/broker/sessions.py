@@ -13,6 +13,7 @@ from custody.documents.request import indexes
 from custody.documents.session import OpenSession
 from custody.entries.entry import Parent
 from custody.errors import DeniedError
+from custody.ports import Pinned
 from custody.segments.open import SegmentDecryptor
 
 __all__ = ["Session", "Sessions"]
@@ -33,10 +34,12 @@ class Session:
         self.not_after = not_after
         self.ranges = document.files
         self.files = frozenset(indexes(document.files))
+        self.xwing = document.xwing
         self.witnessed = False  # until its intent is: the job knows the session's id before, and might use it
         self._left = int(document.bytes)
         self._served: Counter[int] = Counter()
         self._open: dict[int, SegmentDecryptor] = {}
+        self._pinned: dict[str, Pinned] = {}
         self._ended = False
         self._lock = threading.Lock()
 
@@ -46,17 +49,32 @@ class Session:
         Charged before the bytes leave, and never given back: bytes that were sent twice count twice.
         """
         with self._lock:
-            if self._ended:
-                message = "the session is over"
-                raise DeniedError(message)
-            if now >= self.not_after:
-                message = "the lease has ended"
-                raise DeniedError(message)
+            self._require_live(now)
             if size > self._left:
                 message = f"byte budget: {size} more asked, {self._left} left in this session"
                 raise DeniedError(message, hint="open another session of the lease, or file a new request")
             self._left -= size
             self._served[file] += size
+
+    @property
+    def direct(self) -> bool:
+        """Whether the job gets keys, and reads the store itself."""
+        return self.xwing is not None
+
+    def require_live(self, now: int) -> None:
+        """Raise ``DeniedError`` when the session is over."""
+        with self._lock:
+            self._require_live(now)
+
+    def pinned(self, key: str) -> Pinned | None:
+        """Return the version of a blob that the session reads, if it was looked at before."""
+        with self._lock:
+            return self._pinned.get(key)
+
+    def pin(self, blob: Pinned) -> Pinned:
+        """Read this version of a blob from now on; the first one pinned wins and is returned."""
+        with self._lock:
+            return self._pinned.setdefault(blob.key, blob)
 
     def opened(self, file: int) -> SegmentDecryptor | None:
         """Return the file's decryptor, if it was opened before."""
@@ -74,6 +92,14 @@ class Session:
         if kept is not decryptor:
             decryptor.close()
         return kept
+
+    def _require_live(self, now: int) -> None:
+        if self._ended:
+            message = "the session is over"
+            raise DeniedError(message)
+        if now >= self.not_after:
+            message = "the lease has ended"
+            raise DeniedError(message)
 
     def end(self) -> Mapping[int, int]:
         """End the session, wipe its keys, and return what was served by file. A second call returns the same."""

@@ -1,6 +1,7 @@
 """Starting and ending a broker: what a restart must put right before anybody is served.
 
-1. fold the journal (each row's MAC and each rule), and let the publisher agree with what was published;
+1. fold the journal (each row's MAC and each rule), go on in a successor where the log has ended, and let the publisher
+   agree with what was published;
 2. log roots that were given and not logged yet;
 3. honour stops that took effect before the crash;
 4. give open leases back to ``granted``: their keys died with the old process (``broker-lost``);
@@ -8,18 +9,17 @@
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 from custody.broker.closing import close_overdue, end_session
 from custody.broker.context import Context
-from custody.broker.requests import make_release_key
+from custody.broker.requests import log_release_key
 from custody.broker.stops import honour_tombstones
+from custody.broker.succession import enter_successor
 from custody.broker.trust import adopt_root
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
 from custody.errors import ConfigError, CustodyError
-from custody.ports import JournalTransaction
 
 __all__ = ["begin", "end"]
 
@@ -35,6 +35,7 @@ def begin(context: Context, roots: Sequence[Envelope]) -> None:
     """
     ledger = context.ledger
     ledger.fold()
+    enter_successor(context, roots)
     ledger.publisher.recover()
     if ledger.publisher.published.size:
         # The witnesses confirm the last checkpoint, and that our clock is near theirs, before anything is written.
@@ -102,14 +103,4 @@ def _new_release_keys(context: Context) -> None:
         waiting = [found.digest for found in state.live.values() if found.phase in ("requested", "granted")]
         deployment = state.deployment
     for request in waiting:
-        key = make_release_key(context, deployment, request)
-        with ledger.reading() as state:
-            ledger.append(
-                "release-key",
-                actor=ledger.identity.party,
-                documents={"release-key": key},
-                request=request,
-                release_key=key.digest,
-                parent=state.requests[request].entry,
-                also=partial(JournalTransaction.delete_shares, request=request),
-            )
+        log_release_key(context, deployment, request)

@@ -1,12 +1,14 @@
 """The only place in a broker where keys live: release-key seeds of waiting requests, file keys of open leases.
 
-Everything here is ``SecretBytes``, in memory only, and gone with the process.
+Everything here is ``SecretBytes``, in memory only, and gone with the process. The file keys of a lease in direct mode
+are not even here, but in a process of their own (``Keeper``), which ends when the lease does.
 """
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from custody.broker.keeper import Keeper
 from custody.broker.opener import FileKeys
 from custody.crypto.secret import SecretBytes
 from custody.errors import DeniedError
@@ -21,6 +23,7 @@ class Vault:
         self._lock = threading.Lock()
         self._seeds: dict[str, SecretBytes] = {}
         self._leases: dict[str, dict[int, FileKeys]] = {}
+        self._keepers: dict[str, Keeper] = {}
         self._openings: dict[str, tuple[threading.Lock, int]] = {}
         self._watchers: list[Callable[[str], None]] = []
 
@@ -48,10 +51,13 @@ class Vault:
         if seed:
             seed.close()
 
-    def put_lease(self, lease: str, keys: Mapping[int, FileKeys]) -> None:
+    def put_lease(self, lease: str, keys: Mapping[int, FileKeys] | Keeper) -> None:
         """Keep the keys of an open lease."""
         with self._lock:
-            self._leases[lease] = dict(keys)
+            if isinstance(keys, Keeper):
+                self._keepers[lease] = keys
+            else:
+                self._leases[lease] = dict(keys)
 
     @contextmanager
     def opening(self, lease: str) -> Iterator[None]:
@@ -73,7 +79,7 @@ class Vault:
     def has_lease(self, lease: str) -> bool:
         """Tell whether the lease's keys are here."""
         with self._lock:
-            return lease in self._leases
+            return lease in self._leases or lease in self._keepers
 
     def file_keys(self, lease: str, file: int) -> FileKeys:
         """Return the keys of one file of an open lease. Raises ``DeniedError`` when they are gone."""
@@ -84,12 +90,24 @@ class Vault:
             raise DeniedError(message)
         return found
 
+    def keeper(self, lease: str) -> Keeper:
+        """Return what seals the keys of an open lease in direct mode. Raises ``DeniedError`` when it is gone."""
+        with self._lock:
+            found = self._keepers.get(lease)
+        if found is None:
+            message = "the lease is not open"
+            raise DeniedError(message)
+        return found
+
     def drop_lease(self, lease: str) -> None:
         """Wipe a lease's keys; whoever watches is told, so that running streams end now."""
         with self._lock:
             keys = self._leases.pop(lease, {})
+            keeper = self._keepers.pop(lease, None)
         for pair in keys.values():
             pair.close()
+        if keeper:
+            keeper.close()
         for watcher in self._watchers:
             watcher(lease)
 
@@ -100,7 +118,7 @@ class Vault:
     def wipe(self) -> None:
         """Wipe everything: the process ends, or must be assumed lost."""
         with self._lock:
-            leases, requests = list(self._leases), list(self._seeds)
+            leases, requests = [*self._leases, *self._keepers], list(self._seeds)
         for lease in leases:
             self.drop_lease(lease)
         for request in requests:

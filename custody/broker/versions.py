@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from custody.broker.context import Context, Peer, known_peer
+from custody.broker.retention import lock_version
 from custody.crypto.digests import check_digest
 from custody.documents.content import Content
 from custody.documents.dsse import Envelope
@@ -18,10 +19,14 @@ from custody.rules.signers import verify_actor
 from custody.rules.state import VersionState
 from custody.segments.layout import FilePlan, manifest_key
 
-__all__ = ["VersionView", "get_version", "list_versions", "register"]
+__all__ = ["MAX_DIGESTS", "MAX_MANIFEST", "VersionView", "get_version", "list_versions", "register"]
 
-_MAX_MANIFEST: Final = 64 << 20
-_MAX_DIGESTS: Final = 1 << 30  # bytes of all digest lists of a version: 32 TiB of weights in segments of 1 MiB
+MAX_MANIFEST: Final = 64 << 20
+"""Bytes of a manifest."""
+
+MAX_DIGESTS: Final = 1 << 30
+"""Bytes of all digest lists of a version: 32 TiB of weights in segments of 1 MiB."""
+
 _PIECE: Final = 1 << 20
 
 
@@ -36,10 +41,11 @@ class VersionView:
     wraps: Sequence[Wrap]
 
 
-def register(context: Context, peer: Peer, data: bytes) -> int:
+def register(context: Context, peer: Peer, data: bytes, *, store: bool = False) -> int:
     """Take a sealed version into custody: everything that will be needed to open it must be there and whole.
 
-    Returns the index of its entry; the same manifest again returns that of the first time.
+    ``store`` puts the manifest there, after everything else was checked (uploads). Returns the index of its entry; the
+    same manifest again returns that of the first time.
     """
     manifest = Manifest.parse(data)
     content, sharing = manifest.documents()
@@ -58,7 +64,14 @@ def register(context: Context, peer: Peer, data: bytes) -> int:
             index = -1
     if index < 0:
         _check_wraps(manifest, sharing, root)
-        _check_stored(context, content, data)
+        _check_stored(context, content)
+        key = manifest_key(bytes.fromhex(content.vid))
+        if store:
+            context.store.put_new(key, data)
+        elif context.store.get(key, MAX_MANIFEST) != data:
+            message = f"{content.version}: the manifest in the store is another one"
+            raise IntegrityError(message)
+        lock_version(context, content)
         with ledger.reading() as state:
             party = verify_actor(manifest.content, content.sealer, state.root, ledger.clock())
             index = ledger.append(
@@ -86,17 +99,14 @@ def _check_wraps(manifest: Manifest, sharing: Sharing, root: Root) -> None:
         raise IntegrityError(message, hint="the trust root may have changed since; seal again")
 
 
-def _check_stored(context: Context, content: Content, data: bytes) -> None:
-    """The store must hold this manifest, and ciphertext and digest lists of the right size and digest.
+def _check_stored(context: Context, content: Content) -> None:
+    """The store must hold ciphertext and digest lists of the right size and digest.
 
     Sizes only for the ciphertext: reading it all is scrubbing, and each segment is verified when it is used.
     """
-    if context.store.get(manifest_key(bytes.fromhex(content.vid)), _MAX_MANIFEST) != data:
-        message = f"{content.version}: the manifest in the store is another one"
-        raise IntegrityError(message)
     plans = [FilePlan.of(content, index) for index in range(len(content.files))]
-    if sum(plan.digests_size for plan in plans) > _MAX_DIGESTS:
-        message = f"{content.version}: digest lists of more than {_MAX_DIGESTS} bytes"
+    if sum(plan.digests_size for plan in plans) > MAX_DIGESTS:
+        message = f"{content.version}: digest lists of more than {MAX_DIGESTS} bytes"
         raise FormatError(message, hint="seal with a larger segment")
     for plan, file in zip(plans, content.files, strict=True):
         with closing(_open(context, content.version, plan.ciphertext_key, plan.stored_size)):
@@ -150,7 +160,7 @@ def _view(context: Context, found: VersionState, device_ids: set[str]) -> Versio
     ledger = context.ledger
     wraps: list[Wrap] = []
     if device_ids:
-        data = context.store.get(manifest_key(bytes.fromhex(found.content.vid)), _MAX_MANIFEST)
+        data = context.store.get(manifest_key(bytes.fromhex(found.content.vid)), MAX_MANIFEST)
         manifest = Manifest.parse(data)
         if manifest.content.digest != found.content_digest:
             message = f"{found.content.version}: the manifest in the store is not the one that was logged"

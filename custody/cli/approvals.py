@@ -8,6 +8,7 @@ import click
 from custody.app.connect import open_desk
 from custody.cli.output import Output
 from custody.cli.people import document_json, key_option, key_to_sign, surroundings, unlocked, yes_option
+from custody.cli.permanent import warn_permanent
 from custody.cli.profile import home_of, passphrase_option, prompter
 from custody.cli.registry import command, place
 from custody.cli.versions import request_data
@@ -98,6 +99,7 @@ def release_command(ctx: click.Context, request: str, key: Path | None, yes: boo
         _show(output, shown)
         terms = shown.terms_digest
         output.show([("your share", "of the version's key, for these terms only"), ("terms", terms)], "You send")
+        warn_permanent(output, shown.terms, shown.view.version.version.content)
         prompter(passphrase_fd).confirm("Send your share?", yes=yes)
         with unlocked(own, passphrase_fd) as signer:
             acted = release(desk, shown, signer, clock=around.clock)
@@ -167,9 +169,12 @@ def _confirm(output: Output, shown: Review, decision: Decision, *, yes: bool, pa
     output.show(signed_rows(shown, decision), "You sign")
     rows = [("fresh", freshness_text(shown)), ("", "before you sign, the log must answer a greeting of yours")]
     output.show(rows, "Known because")
-    if shown.terms.mode == "direct" and decision.verdict == "approve":
-        output.warn("direct mode is PERMANENT, NOT REVOCABLE: what the job is given cannot be called back")
-    prompter(passphrase_fd).confirm(f"{decision.verdict.capitalize()} exactly this?", yes=yes)
+    question = f"{decision.verdict.capitalize()} exactly this?"
+    if decision.verdict == "approve":
+        warn_permanent(output, shown.terms, shown.view.version.version.content)
+        if shown.terms.mode == "direct":
+            question = "Approve exactly this, PERMANENT and NOT REVOCABLE?"
+    prompter(passphrase_fd).confirm(question, yes=yes)
 
 
 def _after(desk: Desk, shown: Review, acted: Acted, now: int) -> Review:

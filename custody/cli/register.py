@@ -26,8 +26,8 @@ def register(ctx: click.Context, version: str, store: str | None) -> None:
     from custody.app.registering import register as put
     from custody.client.settings import Surroundings
 
-    home, output = home_of(ctx), place(ctx).out
-    done = put(home, open_store(store_url(store, home)), version, Surroundings.real())
+    home, output, around = home_of(ctx), place(ctx).out, Surroundings.real()
+    done = put(home, open_store(store_url(store, home), around), version, around)
     output.fields(
         [("version", done.version), ("content", done.content), ("entry", f"{done.index}, witnessed")], "In custody"
     )

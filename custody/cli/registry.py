@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "log": Entry("Audit", "log", "log", "Verify and read the transparency log."),
     "broker": Entry("Servers", "broker", "broker", "Configure and run a broker."),
     "ledger": Entry("Servers", "ledger", "ledger", "Make a broker's ledger again from the published log."),
+    "store": Entry("Servers", "store", "store", "Keep a second copy of what is sealed."),
     "witness": Entry("Servers", "witness", "witness", "Run a witness."),
 }
 

@@ -12,6 +12,7 @@ from custody.app.arguments import checked
 from custody.app.connect import OwnKey, client_of, find_key, open_desk, person_identity
 from custody.cli.output import Output
 from custody.cli.people import document_json, key_option, surroundings, unlocked
+from custody.cli.permanent import kept, mode_text
 from custody.cli.profile import home_of, passphrase_option
 from custody.cli.registry import command, place
 from custody.client.asking import SESSIONS
@@ -44,7 +45,11 @@ _REASON = "no longer needed"
 @click.option("--bytes", "size", type=int, metavar="N", help="Plaintext in all.  [default: the files, per session]")
 @click.option("--content", metavar="DIGEST", help="Refuse any other content than this.")
 @click.option(
-    "--mode", type=click.Choice(["stream", "direct"]), default="stream", show_default=True, help="direct: PERMANENT."
+    "--mode",
+    type=click.Choice(["stream", "direct"]),
+    default="stream",
+    show_default=True,
+    help="direct: the job gets file keys and reads the store itself. PERMANENT, NOT REVOCABLE; files count whole.",
 )
 @key_option
 @click.option("--as-workload", is_flag=True, help="Sign with the TLS certificate's key, though you have a key file.")
@@ -106,7 +111,7 @@ def request_command(  # noqa: PLR0917 - click passes them by name
         )
     document, now = asked.document, around.clock()
     if document.mode == "direct":
-        output.warn("direct mode: what the job is given is PERMANENT and cannot be called back")
+        output.warn("direct mode is PERMANENT, NOT REVOCABLE: the keys that the job is given cannot be called back")
     output.fields(
         [
             ("request", asked.digest),
@@ -145,9 +150,12 @@ def pending_command(ctx: click.Context, everything: bool) -> None:
     rows = [_row(view, key.person if key else "", now) for view in views]
     rows.sort(key=lambda row: row["yours"] != "decide")
     output.table(
-        ("REQUEST", "VERSION", "FOR", "PURPOSE", "ASKED BY", "STANDS", "START LEFT", "YOU"),
-        [tuple(row[name] for name in _COLUMNS) for row in rows],
+        ("REQUEST", "VERSION", "FOR", "PURPOSE", "MODE", "ASKED BY", "STANDS", "START LEFT", "YOU"),
+        [tuple((row | {"mode": mode_text(row["mode"])})[name] for name in _COLUMNS) for row in rows],
     )
+    for row in rows:
+        if row["mode"] == "direct" and row["yours"] == "decide":
+            output.warn(f"request {row['request']} is for direct mode: PERMANENT, NOT REVOCABLE")
     for digest, error in bad:
         output.warn(f"request {digest[:16]} does not verify and is not shown: {error.message}")
     if not rows:
@@ -222,14 +230,18 @@ def unconfirmed(output: Output) -> Callable[[str], None]:
     return lambda what: output.warn(f"NOT CONFIRMED: {what}; sending it again (Ctrl-C leaves it unconfirmed)")
 
 
-def confirmed(output: Output, what: str, digest: str) -> None:
-    """Say that a stop is in the log."""
+def confirmed(output: Output, what: str, digest: str, *, kept_by: int | None = None) -> None:
+    """Say that a stop is in the log. ``kept_by`` is how many direct sessions of a lease keep what they were given."""
     output.fields([("confirmed", f"{what}; the log holds it, witnessed"), ("digest", digest)])
-    output.result({"confirmed": True, "digest": digest, "what": what})
+    data = {"confirmed": True, "digest": digest, "what": what}
+    if kept_by is not None:
+        output.warn(kept(kept_by))
+        data["direct_sessions"] = kept_by
+    output.result(data)
 
 
 _VERDICTS = {"approve": "approved", "deny": "denied", "veto": "vetoed"}
-_COLUMNS = ("request", "version", "for", "purpose", "asked_by", "stands", "start_left", "yours")
+_COLUMNS = ("request", "version", "for", "purpose", "mode", "asked_by", "stands", "start_left", "yours")
 
 
 def _row(view: RequestView, person: str, now: int) -> dict[str, str]:
@@ -251,6 +263,7 @@ def _row(view: RequestView, person: str, now: int) -> dict[str, str]:
     return {
         "asked_by": actor_name(found.request.requester),
         "for": terms.beneficiary,
+        "mode": terms.mode,
         "purpose": terms.purpose,
         "request": found.digest[:16],
         "stands": stands,

@@ -2,19 +2,22 @@
 
 import os
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import click
 
 from custody.adapters.home import Home
 from custody.adapters.store import open_store
-from custody.adapters.store_local import LocalStore
 from custody.app.arguments import checked
 from custody.app.connect import open_desk
+from custody.app.registering import Registered
 from custody.app.roots import TrustedRoots, load_roots
-from custody.app.sealing import Sealed, Sealing, guarding_roster, person_of, require_new, seal
+from custody.app.sealing import IntoStore, Sealed, Sealing, guarding_roster, person_of, require_new, seal
 from custody.app.source import scan
 from custody.app.unfinished import Unfinished
+from custody.app.uploading import IntoBroker
 from custody.app.versions import unfinished
 from custody.cli.output import Output
 from custody.cli.profile import (
@@ -35,7 +38,7 @@ from custody.custodian.keys import load_key
 from custody.documents.dsse import Signer
 from custody.documents.show import size_text
 from custody.errors import ConflictError, FormatError
-from custody.ports import Store
+from custody.ports import Store, Sweeper
 from custody.values import Digest, Name, VersionId
 
 __all__ = ["seal_command"]
@@ -84,6 +87,9 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
     seal that is interrupted leaves nothing visible, and you start it again. Where your settings name a broker, its log
     must first say that the trust root you seal under is the one in force.
 
+    Without --store, and without a store in your settings, the broker takes the version: you need no credentials of its
+    store, and the version is in custody when this ends.
+
     Examples:
       custody seal ./llm frontier/llm@2026-11 --store file:/srv/store --root prod/keys --key alice.key
       custody seal model.safetensors small@1 --label stage=pretraining --lineage 9f86d0…
@@ -98,17 +104,19 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
     trusted = load_roots(home, roots, genesis)
     path_of_key = key or key_setting(home)
     key_file = load_key(path_of_key)
-    url = store_url(store, home)
-    opened = open_store(url)
+    profile = home.profile()
+    online = profile is not None and profile.broker is not None and not offline
     sealer = person_of(trusted.newest, key_file.key_id.hex())
     files = scan(path)
     guarding_roster(trusted.newest, version, sealer, segment)
-    require_new(opened, version)
-    notes = Unfinished(home.path, url)
-    _clean(output, notes, opened)
-    profile = home.profile()
-    online = profile is not None and profile.broker is not None and not offline
-    with unlock(asker, path_of_key, key_file) as signer:
+    with ExitStack() as stack:
+        target: IntoBroker | IntoStore
+        begin: Callable[[str], AbstractContextManager[object]] = nullcontext
+        if online and store is None and profile is not None and profile.store is None:
+            target = stack.enter_context(IntoBroker(home, Surroundings.real()))
+        else:
+            target, begin = _into_store(output, home, store_url(store, home), version)
+        signer = stack.enter_context(unlock(asker, path_of_key, key_file))
         if online:
             _require_current(home, sealer.person, signer, trusted)
         job = Sealing(
@@ -121,18 +129,30 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
             labels=pairs,
             lineage=lineage,
         )
-        with output.progress(f"sealing {version}", sum(file.size for file in files)) as progress:
-            sealed = seal(
-                job,
-                root=trusted.newest,
-                store=opened,
-                rng=os.urandom,
-                random_into=random_into,
-                clock=clock,
-                begin=notes.sealing,
-                progress=progress,
-            )
-    _report(output, sealed, int(trusted.newest.epoch), online=online)
+        progress = stack.enter_context(output.progress(f"sealing {version}", sum(file.size for file in files)))
+        sealed = seal(
+            job,
+            root=trusted.newest,
+            target=target,
+            rng=os.urandom,
+            random_into=random_into,
+            clock=clock,
+            begin=begin,
+            progress=progress,
+        )
+    registered = target.registered if isinstance(target, IntoBroker) else None
+    _report(output, sealed, int(trusted.newest.epoch), registered, online=online)
+
+
+def _into_store(
+    output: Output, home: Home, url: str, version: str
+) -> tuple[IntoStore, Callable[[str], AbstractContextManager[object]]]:
+    """Open the store to seal into, swept of what killed seals left there; ``begin`` keeps the note of this one."""
+    opened = open_store(url, Surroundings.real())
+    require_new(opened, version)
+    notes = Unfinished(home.path, url)
+    _clean(output, notes, opened)
+    return IntoStore(opened, version), notes.sealing
 
 
 def _require_current(home: Home, person: str, signer: Signer, trusted: TrustedRoots) -> None:
@@ -148,7 +168,7 @@ def _require_current(home: Home, person: str, signer: Signer, trusted: TrustedRo
 
 def _clean(output: Output, notes: Unfinished, store: Store) -> None:
     """Sweep what killed seals of this home left; say what else lies there."""
-    if isinstance(store, LocalStore):
+    if isinstance(store, Sweeper):
         store.sweep(clock())
     swept = notes.sweep(store)
     if swept:
@@ -159,7 +179,7 @@ def _clean(output: Output, notes: Unfinished, store: Store) -> None:
         )
 
 
-def _report(output: Output, sealed: Sealed, epoch: int, *, online: bool) -> None:
+def _report(output: Output, sealed: Sealed, epoch: int, registered: Registered | None, *, online: bool) -> None:
     content, sharing = sealed.content, sealed.sharing
     output.fields(
         [
@@ -170,8 +190,9 @@ def _report(output: Output, sealed: Sealed, epoch: int, *, online: bool) -> None
             ("size", f"{size_text(content.size)} in {len(content.files)} file{'s' if len(content.files) > 1 else ''}"),
             ("roster", f"{sharing.roster}: {sharing.quorum_text()}"),
             ("trust root", f"epoch {epoch}"),
+            *([("entry", f"{registered.index}, witnessed")] if registered else []),
         ],
-        "Sealed",
+        "Sealed, and in custody" if registered else "Sealed",
     )
     if not online:
         output.note("freshness unverified: no log was asked whether a newer trust root exists")
@@ -179,6 +200,7 @@ def _report(output: Output, sealed: Sealed, epoch: int, *, online: bool) -> None
     output.result(
         {
             "content": sealed.manifest.content.digest,
+            "entry": registered.index if registered else None,
             "epoch": epoch,
             "files": len(content.files),
             "roster": sharing.roster,

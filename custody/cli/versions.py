@@ -7,6 +7,7 @@ import click
 from custody.app.connect import find_key, open_desk
 from custody.cli.output import Output
 from custody.cli.people import document_json, surroundings
+from custody.cli.permanent import warn_permanent
 from custody.cli.profile import home_of
 from custody.cli.registry import command, place
 from custody.custodian.acting import look
@@ -83,6 +84,7 @@ def show_command(ctx: click.Context, what: str) -> None:
 
 def show_request(output: Output, seen: Review) -> None:
     """Show a request to whoever only looks."""
+    warn_permanent(output, seen.terms, seen.view.version.version.content)
     output.fields(request_rows(seen), f"Request {seen.view.found.digest}")
     output.fields(decided_rows(seen), "So far")
     output.fields(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from custody.adapters.small_files import explained
+from custody.client.direct import DirectFile
 from custody.client.reading import VerifiedFile
 from custody.errors import ConflictError, IntegrityError, UnavailableError
 from custody.segments.streams import Progress
@@ -53,7 +54,7 @@ def prepare(out: Path, files: Iterable[tuple[str, int]]) -> None:
         )
 
 
-def download_file(file: VerifiedFile, out: Path, progress: Progress) -> int:
+def download_file(file: VerifiedFile | DirectFile, out: Path, progress: Progress) -> int:
     """Put one file into its place below ``out``; return how many of its bytes were there and right already.
 
     Raises ``ConflictError`` where another file is in its place, and whatever reading raises; the part that was checked
@@ -102,7 +103,7 @@ def _inside(out: Path, path: str) -> Path:
     return folder / parts[-1]
 
 
-def _verified(file: VerifiedFile, path: Path) -> int:
+def _verified(file: VerifiedFile | DirectFile, path: Path) -> int:
     """Count the segments from the start that are there and right; all of them only where nothing follows."""
     descriptor = os.open(path, _READ)
     try:

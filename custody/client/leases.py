@@ -58,10 +58,11 @@ class Lease:
         """Open a session of some files (globs; none: all of the lease), verified before anything is served.
 
         ``bytes`` is the most plaintext that all reads of the session together may take, whole segments counted; by
-        default each file once, or the lease's share of a session where that is more. ``content`` pins a content digest
-        that the job knows from elsewhere. ``patience`` is for how many seconds a broken connection is mended, a lost
-        session opened again, and missing shares waited for; ``note`` is told. ``return_lease`` gives the lease back
-        when the session is closed. Raises ``DeniedError`` saying why not, ``IntegrityError`` for what does not verify.
+        default each file once, or the lease's share of a session where that is more. In direct mode each file counts
+        once and whole, however often it is read. ``content`` pins a content digest that the job knows from elsewhere.
+        ``patience`` is for how many seconds a broken connection is mended, a lost session opened again, and missing
+        shares waited for; ``note`` is told. ``return_lease`` gives the lease back when the session is closed. Raises
+        ``DeniedError`` saying why not, ``IntegrityError`` for what does not verify.
         """
         if content is not None and content != self.terms.content:
             raise IntegrityError(f"the lease is of content {self.terms.content[:16]}…, but {content[:16]}… is pinned")
@@ -93,7 +94,11 @@ class Lease:
         return chosen
 
     def _ceiling(self, size: int) -> int:
-        """The bytes to ask for: what one session's share is, at least the files once, at most what is left."""
+        """The bytes to ask for: what one session's share is, at least the files once, at most what is left. In direct
+        mode the files once, whatever is left: the broker says where that is too little.
+        """
+        if self.terms.mode == "direct":
+            return max(size, 1)
         view = self._link.call(lambda calls: calls.get_request(self.terms.request))
         left = int(self.terms.bytes) - view.bytes_spent
         share = int(self.terms.bytes) // int(self.terms.sessions)

@@ -13,7 +13,7 @@ from typing import Final, Self, TypeVar
 
 import grpc
 
-from custody.client.backoff import Backoff
+from custody.adapters.backoff import Backoff
 from custody.client.settings import Memory, Settings, Surroundings
 from custody.crypto import svid
 from custody.errors import ConfigError, IntegrityError, InterruptedByUser, UnavailableError

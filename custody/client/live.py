@@ -6,15 +6,18 @@ ceilings of later sessions count what the earlier ones delivered.
 """
 
 import threading
-from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from custody.client.backoff import Backoff
+from custody.adapters.backoff import Backoff
+from custody.adapters.http_pool import HttpPool
 from custody.client.identity import Identity
 from custody.client.link import Link
 from custody.client.opening import Opened, verify_open
+from custody.client.settings import Surroundings
+from custody.crypto import hpke
 from custody.crypto.secret import SecretBytes
 from custody.documents.actor import Workload, actor_name
 from custody.documents.content import Content
@@ -32,6 +35,7 @@ from custody.errors import (
     UnavailableError,
 )
 from custody.values import U64, Time
+from custody.wire.messages import PlaceReply
 from custody.wire.v1 import broker_pb2 as pb
 
 __all__ = ["Live", "Note", "SessionReceipt", "Start", "Trouble", "ignore_note"]
@@ -96,6 +100,8 @@ class Live:
         self._link = link
         self._identity = identity
         self._patience = patience
+        self.pool: Final = HttpPool()
+        """Connections to the store, in direct mode."""
         self._lock = threading.RLock()
         self._counting = threading.Lock()
         self._delivered = 0
@@ -104,7 +110,7 @@ class Live:
         self._generation = 0
         self._past: list[SessionReceipt] = []
         self._opened = self._open(start.ceiling, self._backoff())
-        self._keys = self._opened.digest_keys  # the first session's serve for all: they belong to the version
+        self._keys = self._opened  # the first session's serve for all: they belong to the version
 
     @property
     def content(self) -> Content:
@@ -126,7 +132,26 @@ class Live:
 
     def digest_key(self, file: int) -> SecretBytes:
         """The key of a file's segment digests; it stays ours to close."""
-        return self._keys[file]
+        return self._keys.digest_keys[file]
+
+    def file_key(self, file: int) -> SecretBytes:
+        """The key of a file, in direct mode; it stays ours to close."""
+        return self._keys.file_keys[file]
+
+    @property
+    def around(self) -> Surroundings:
+        """Clocks and entropy."""
+        return self._link.around
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which something that fails is tried again; they end with the lease."""
+        return max(0.0, min(self._patience, int(self.start.terms.not_after) - self._link.now()))
+
+    @property
+    def direct(self) -> bool:
+        """Whether the job reads the store itself."""
+        return self.start.terms.mode == "direct"
 
     @property
     def generation(self) -> int:
@@ -141,6 +166,17 @@ class Live:
             try:
                 with self._link.borrow() as calls:
                     return calls.read_digests(self._opened.session, file)
+            except (UnavailableError, DeniedError) as error:
+                self.recover(error, generation, trouble)
+
+    def locate(self, file: int) -> PlaceReply:
+        """Ask where a file lies, in direct mode. A session that was lost is opened again, and counts again."""
+        trouble = self.trouble()
+        while True:
+            generation = self.generation
+            try:
+                with self._link.borrow() as calls:
+                    return calls.locate(self._opened.session, file)
             except (UnavailableError, DeniedError) as error:
                 self.recover(error, generation, trouble)
 
@@ -183,7 +219,7 @@ class Live:
             self._opened = self._open(left, trouble.backoff)
             self._ended = False
             self._generation += 1
-            _close(self._opened.digest_keys)
+            self._opened.close()
 
     def close(self) -> None:
         """End the session at the broker, if it answers, and wipe the keys. Reads under way fail."""
@@ -192,7 +228,8 @@ class Live:
                 return
             self._end()
             self._closed = True
-            _close(self._keys)
+            self._keys.close()
+            self.pool.close()
 
     def _end(self) -> None:
         """Tell the broker that the current session is over, so that only what was served counts; keep its receipts."""
@@ -209,8 +246,7 @@ class Live:
 
     def _backoff(self) -> Backoff:
         """Patience ends with the lease."""
-        left = int(self.start.terms.not_after) - self._link.now()
-        return self._link.backoff(max(0.0, min(self._patience, left)))
+        return self._link.backoff(self.patience)
 
     def _open(self, ceiling: int, backoff: Backoff) -> Opened:
         """Open a session, however long the broker is away or waits for shares, within the backoff's time."""
@@ -226,11 +262,18 @@ class Live:
 
     def _attempt(self, ceiling: int) -> Opened:
         """Sign a new open document and send it once. One whose answer was lost is ended, for nobody will use it."""
-        envelope = self._sign(ceiling)
+        with ExitStack() as stack:
+            seed: SecretBytes | None = None
+            if self.direct:
+                rng = self._link.around.rng
+                seed = stack.enter_context(SecretBytes.take_bytes(rng(hpke.SEED_SIZE)))
+            return self._ask(self._sign(ceiling, seed), seed)
+
+    def _ask(self, envelope: Envelope, seed: SecretBytes | None) -> Opened:
         terms, lease = self.start.terms, self.start.lease
         try:
             reply = self._link.call(lambda calls: calls.open_session(envelope), patience=0)
-            return self._link.verify(lambda trust: verify_open(trust, terms, lease, envelope, reply))
+            return self._link.verify(lambda trust: verify_open(trust, terms, lease, envelope, reply, seed=seed))
         except DeniedError:
             raise  # it was not opened
         except ConflictError as error:
@@ -240,7 +283,7 @@ class Live:
                 self._link.call(lambda calls: calls.close_session(envelope.digest), patience=0)
             raise
 
-    def _sign(self, ceiling: int) -> Envelope:
+    def _sign(self, ceiling: int, seed: SecretBytes | None) -> Envelope:
         credential = self._identity.credential()
         beneficiary = self.start.terms.beneficiary
         if not isinstance(credential.actor, Workload) or credential.actor.spiffe != beneficiary:
@@ -252,7 +295,7 @@ class Live:
             files=ranges_of(self.start.files),
             bytes=U64(ceiling),
             nonce=self._link.around.rng(_NONCE).hex(),
-            xwing=None,
+            xwing=None if seed is None else hpke.public_key(seed),
             workload=credential.actor,
             issued=Time(self._link.now()),
         )
@@ -267,7 +310,7 @@ class Live:
         terms, link = self.start.terms, self._link
         view = link.call(lambda calls: calls.get_request(terms.request))
         left = int(terms.bytes) - view.bytes_spent
-        if view.phase == "open" and 0 < left < ceiling:
+        if view.phase == "open" and 0 < left < ceiling and not self.direct:
             return left  # a session that was lost counts its whole ceiling
         patient = backoff.deadline - link.around.monotonic()
         early = int(terms.not_before) - link.now()
@@ -292,8 +335,3 @@ class Live:
 def _require_outcome(stated: str | None, session: str) -> None:
     if stated != session:
         raise IntegrityError("the receipt is of another session's outcome")
-
-
-def _close(keys: Mapping[int, SecretBytes]) -> None:
-    for key in keys.values():
-        key.close()

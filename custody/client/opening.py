@@ -4,16 +4,19 @@
    which follows from the pinned genesis.
 2. The entry is a session intent, and names the job's own ``open`` document: its digest and its envelope's. That
    document holds a fresh nonce, so neither an old receipt nor another session's can pass.
-3. The entry names the lease, request, version, content, files, ceiling, beneficiary and certificate that the job meant.
+3. The entry names the lease, request, version, content, files, ceiling, mode, beneficiary and certificate that the job
+   meant.
 4. The content envelope is the one whose digest the terms name.
-5. There is a digest key for each file of the session, and for no other.
+5. There is a digest key for each file of the session, and for no other. In direct mode there are a file key and a
+   digest key instead, sealed to this session's own X-Wing key for this very entry: its leaf hash is in the seal.
 """
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from custody.client.sealed_keys import unseal
 from custody.crypto.secret import SecretBytes
 from custody.documents.content import Content
 from custody.documents.dsse import Envelope
@@ -32,19 +35,30 @@ _KEY: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A verified session: its id, the document that opened it, the receipt, and the digest key of each file."""
+    """A verified session: its id, the document that opened it, the receipt, and the digest key of each file; in direct
+    mode also the file keys.
+    """
 
     session: str
     envelope: Envelope
     receipt: Receipt
     content: Content
     digest_keys: Mapping[int, SecretBytes]
+    file_keys: Mapping[int, SecretBytes] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Wipe the keys."""
+        for key in (*self.digest_keys.values(), *self.file_keys.values()):
+            key.close()
 
 
-def verify_open(trust: Trust, terms: Terms, lease: str, envelope: Envelope, reply: OpenReply) -> Opened:
+def verify_open(
+    trust: Trust, terms: Terms, lease: str, envelope: Envelope, reply: OpenReply, *, seed: SecretBytes | None = None
+) -> Opened:
     """Check the broker's reply to ``envelope``, an open document for ``lease`` with these ``terms``.
 
-    Raises ``IntegrityError`` or ``FormatError`` saying what is wrong. The digest keys are the caller's to close.
+    ``seed`` is of the document's X-Wing key, in direct mode. Raises ``IntegrityError`` or ``FormatError`` saying what
+    is wrong. What is returned is the caller's to close.
     """
     document = envelope.document(OpenSession)
     verified = trust.check(reply.receipt)
@@ -57,7 +71,10 @@ def verify_open(trust: Trust, terms: Terms, lease: str, envelope: Envelope, repl
     if content.version != terms.version or document.files[-1].last >= len(content.files):
         raise IntegrityError("the content is not one that the lease can be of")
     wanted = set(indexes(document.files))
-    if set(reply.digest_keys) != wanted:
+    if seed is not None:
+        digest_keys, file_keys = unseal(seed, terms.request, verified.leaf, wanted, reply)
+        return Opened(envelope.digest, envelope, reply.receipt, content, digest_keys, file_keys)
+    if set(reply.digest_keys) != wanted or reply.sealed_keys:
         raise FormatError("the broker did not give one digest key for each file of the session")
     if any(len(key) != _KEY for key in reply.digest_keys.values()):
         raise FormatError("a digest key has not 32 bytes")
@@ -81,6 +98,7 @@ def _check_entry(trust: Trust, verified: Verified, terms: Terms, lease: str, env
         ("content", entry.content, terms.content),
         ("files", entry.files, document.files),
         ("byte ceiling", entry.ceiling, document.bytes),
+        ("mode", entry.mode, None if document.xwing is None else "direct"),
         ("beneficiary", entry.beneficiary, document.workload.spiffe),
         ("actor", entry.actor and entry.actor.id, document.workload.spiffe),
         ("certificate", entry.actor and entry.actor.credential, hashlib.sha256(leaf).hexdigest()),

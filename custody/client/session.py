@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from custody.client.direct import DirectFile
 from custody.client.download import Fetched, download_file, prepare
 from custody.client.live import Live, SessionReceipt
 from custody.client.reading import Kept, VerifiedFile
@@ -42,7 +43,7 @@ class Session:
         self._after = after
         self._lock = threading.Lock()
         self._kept = Kept(_KEPT)
-        self._open: dict[int, VerifiedFile] = {}
+        self._open: dict[int, VerifiedFile | DirectFile] = {}
         content = live.content
         self._indexes = {content.files[index].path: index for index in sorted(live.start.files)}
         self.files: Final = tuple(FileInfo(path, int(content.files[i].size)) for path, i in self._indexes.items())
@@ -122,15 +123,19 @@ class Session:
             raise NotFoundError(f"the session has no file {path[:100]!a}")
         return index
 
-    def _file(self, path: str) -> VerifiedFile:
+    def _file(self, path: str) -> VerifiedFile | DirectFile:
         """Return a file, its digest list fetched and compared with the content the first time."""
         index = self._index(path)
         with self._lock:
             found = self._open.get(index)
             if found is None:
                 plan = FilePlan.of(self.content, index)
-                digests = self._live.digest_list(index)
-                expected = self.content.files[index].digests
-                checker = SegmentChecker(plan, self._live.digest_key(index), digests, expected)
-                found = self._open[index] = VerifiedFile(self._live, plan, checker, self._kept)
+                found = DirectFile(self._live, plan) if self._live.direct else self._streamed(index, plan)
+                self._open[index] = found
         return found
+
+    def _streamed(self, index: int, plan: FilePlan) -> VerifiedFile:
+        digests = self._live.digest_list(index)
+        expected = self.content.files[index].digests
+        checker = SegmentChecker(plan, self._live.digest_key(index), digests, expected)
+        return VerifiedFile(self._live, plan, checker, self._kept)

@@ -10,6 +10,7 @@ certificate, never from the document: ES256 (P-256, DER), Ed25519, or RSA-PSS wi
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -46,6 +47,7 @@ SIGNATURE_SIZE: Final = 64
 KEY_ID_SIZE: Final = 32
 
 _RSA_SIZES: Final = range(2048, 8192 + 1)  # bits; above, a certificate would only cost its verifier time
+_ES256: Final = ec.ECDSA(SHA256())
 _PSS: Final = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=32)
 
 WorkloadKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey | rsa.RSAPrivateKey
@@ -94,11 +96,7 @@ def verify_svid_signature(leaf_der: bytes, signature: bytes, message: bytes) -> 
     Raises ``FormatError`` for bytes that are no certificate or a key of another kind, ``IntegrityError`` for a
     signature that does not verify.
     """
-    try:
-        key = x509.load_der_x509_certificate(leaf_der).public_key()
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        raise FormatError("SVID: not an X.509 certificate with a usable key") from error
-    verify_svid(key, signature, message)
+    verify_svid(_svid_key(leaf_der), signature, message)
 
 
 def verify_svid(key: object, signature: bytes, message: bytes) -> None:
@@ -106,7 +104,7 @@ def verify_svid(key: object, signature: bytes, message: bytes) -> None:
     try:
         match key:
             case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
-                key.verify(signature, message, ec.ECDSA(SHA256()))
+                key.verify(signature, message, _ES256)
             case Ed25519PublicKey():
                 check_public(key.public_bytes_raw())
                 key.verify(signature, message)
@@ -116,6 +114,15 @@ def verify_svid(key: object, signature: bytes, message: bytes) -> None:
                 raise FormatError("SVID: the key is not P-256, Ed25519 or RSA of 2048 to 8192 bits")
     except (InvalidSignature, ValueError) as error:
         raise IntegrityError("SVID signature does not verify") from error
+
+
+@lru_cache(maxsize=256)
+def _svid_key(leaf_der: bytes) -> object:
+    """Return the public key of a certificate; a job signs several documents with one."""
+    try:
+        return x509.load_der_x509_certificate(leaf_der).public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise FormatError("SVID: not an X.509 certificate with a usable key") from error
 
 
 def sign_svid(key: WorkloadKey, message: bytes) -> bytes:

@@ -8,6 +8,7 @@ RSA keys, as the library demands; an Ed25519 key is possible in a leaf only.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -25,7 +26,7 @@ from cryptography.x509.verification import (
 
 from custody.errors import FormatError, IntegrityError
 
-__all__ = ["check_authority", "check_chain", "identity_of", "validity"]
+__all__ = ["Path", "check_authority", "check_chain", "check_path", "identity_of", "validity"]
 
 _SPIFFE: Final = re.compile(
     r"\Aspiffe://[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+\Z"
@@ -40,6 +41,15 @@ _MALFORMED: Final = (
     x509.UnsupportedGeneralNameType,
 )
 """What the library raises for certificates and extensions that are none; not all of these are ``ValueError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A way from a leaf to a root: whose it is, and from when to when (seconds, both included) all of it is valid."""
+
+    identity: str
+    begin: int
+    end: int
 
 
 def identity_of(leaf: bytes) -> str:
@@ -80,6 +90,29 @@ def check_chain(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: st
 
     Raises ``FormatError`` for certificates that are none, ``IntegrityError`` for a chain that does not verify.
     """
+    return check_path(chain, roots, trust_domain, at).identity
+
+
+def check_path(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: str, at: int) -> Path:
+    """Verify as ``check_chain`` does; return the path that was found.
+
+    Of what is verified only the validity of the certificates on the path depends on the time. So the path stands for
+    every moment inside it, and a job that opens many sessions with one certificate costs one verification.
+    """
+    place = _place(tuple(chain), tuple(roots), trust_domain)
+    found = place.get("path")
+    if found is None or not found.begin <= at <= found.end:
+        found = place["path"] = _check_path(chain, roots, trust_domain, at)
+    return found
+
+
+@lru_cache(maxsize=512)  # a chain has at most 128 KiB
+def _place(_chain: tuple[bytes, ...], _roots: tuple[bytes, ...], _trust_domain: str) -> dict[str, Path]:
+    """Return the place for the path that was found last; it is empty at first."""
+    return {}
+
+
+def _check_path(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: str, at: int) -> Path:
     identity = identity_of(chain[0])
     if not identity.startswith(f"spiffe://{trust_domain}/"):
         message = f"certificate: {identity} is not in the trust domain {trust_domain}"
@@ -96,11 +129,15 @@ def check_chain(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: st
         .extension_policies(ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=leaf_policy)
     )
     try:
-        builder.build_client_verifier().verify(leaf, [_load(item) for item in chain[1:]])
+        found = builder.build_client_verifier().verify(leaf, [_load(item) for item in chain[1:]])
     except (VerificationError, *_MALFORMED) as error:
         message = f"certificate of {identity} does not verify: {_reason(leaf, at, error)}"
         raise IntegrityError(message) from None
-    return identity
+    return Path(
+        identity,
+        max(int(item.not_valid_before_utc.timestamp()) for item in found.chain),
+        min(int(item.not_valid_after_utc.timestamp()) for item in found.chain),
+    )
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ from typing import Annotated, ClassVar, Protocol, Self, TypeVar
 
 from msgspec import Meta
 
-from custody.documents.codec import Record, decode, encode
+from custody.documents.codec import Record, decode, encode, recall
 from custody.errors import FormatError
 from custody.values import Digest
 
@@ -112,6 +112,18 @@ class Envelope(Record, frozen=True, kw_only=True, dict=True):
             raise FormatError(message)
         return decode(data, cls, "envelope")
 
+    @classmethod
+    def recall(
+        cls, payload: bytes, payload_type: str, signatures: tuple[Signature, ...], digest: str, envelope_digest: str
+    ) -> Self:
+        """Return an envelope that was parsed before, and its document too, perhaps in another process.
+
+        Neither is judged by its form again, and the digests are believed. No signature is.
+        """
+        envelope = cls(payload=payload, payloadType=payload_type, signatures=signatures)
+        envelope.__dict__.update(digest=digest, envelope_digest=envelope_digest, _recalled=True)
+        return envelope
+
     def encode(self) -> bytes:
         """Return the bytes that are stored and sent."""
         return encode(self)
@@ -136,7 +148,11 @@ class Envelope(Record, frozen=True, kw_only=True, dict=True):
         if self.payloadType != kind.payload_type:
             message = f"envelope: payload type is {self.payloadType}, expected {kind.payload_type}"
             raise FormatError(message)
-        return kind.parse(self.payload)
+        parsed = self.__dict__.get("_document")
+        if not isinstance(parsed, kind):
+            parsed = recall(self.payload, kind) if self.__dict__.get("_recalled") else kind.parse(self.payload)
+            self.__dict__["_document"] = parsed  # as with cached properties: frozen fields make it safe
+        return parsed
 
     def only_signature(self) -> Signature:
         """Return the signature of a document that exactly one party signs. Raises ``FormatError`` otherwise."""

@@ -233,6 +233,11 @@ class Root(Document, frozen=True, kw_only=True):
                 _known((sealer.sealer,), known, "sealers")
 
     @cached_property
+    def log_name(self) -> str:
+        """The name of the current log: its origin."""
+        return VKey.parse(self.log.vkey).name
+
+    @cached_property
     def checkpoint_policy(self) -> Policy:
         """Log key and witness policy: what a checkpoint must bear to be believed under this root."""
         return Policy.parse(("\n".join(self.witness_policy) + "\n").encode())

@@ -48,13 +48,18 @@ class Terms(Document, frozen=True, kw_only=True):
 
 
 def check_within(terms: Terms, request: Request, request_digest: str) -> None:
-    """Check that terms are equal to the request or narrower. Raises ``DeniedError`` naming the field."""
-    same = ("deployment", "version", "content", "beneficiary", "purpose", "mode")
+    """Check that terms are equal to the request or narrower. Raises ``DeniedError`` naming the field.
+
+    Streaming is narrower than direct mode: no key leaves, and it can be cut off.
+    """
+    same = ("deployment", "version", "content", "beneficiary", "purpose")
     wrong = next((field for field in same if getattr(terms, field) != getattr(request, field)), None)
     if terms.request != request_digest:
         wrong = "request"
     elif not is_subset(terms.files, request.files):
         wrong = "files"
+    elif terms.mode not in ("stream", request.mode):
+        wrong = "mode"
     elif terms.sessions > request.sessions:
         wrong = "sessions"
     elif terms.bytes > request.bytes:

@@ -9,13 +9,14 @@ bytes); reason, ticket and addresses stand only in documents, for a leaf cannot 
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from operator import attrgetter
 from typing import Annotated, Final, Literal, Self
 
 from msgspec import Meta
 
-from custody.documents.codec import Record, decode, encode
+from custody.documents.codec import Record, decode, encode, recall
 from custody.documents.decision import Verdict
 from custody.documents.request import Range
 from custody.documents.sharing import Slot
@@ -105,7 +106,10 @@ class FileBytes(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Entry(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """One entry. ``build`` is the digest of the broker's code; ``root`` and ``policy`` those in force."""
+    """One entry. ``build`` is the digest of the broker's code; ``root`` and ``policy`` those in force.
+
+    ``mode`` stands where keys leave for good; what is streamed does not say so.
+    """
 
     schema: Literal["custody/entry/v1"]
     type: EntryType
@@ -130,6 +134,7 @@ class Entry(Record, frozen=True, kw_only=True, omit_defaults=True):
     session: Digest | None = None
     files: Annotated[tuple[Range, ...], Meta(max_length=_MAX_ITEMS)] = ()
     ceiling: U64 | None = None
+    mode: Literal["direct"] | None = None
     served: Annotated[tuple[FileBytes, ...], Meta(max_length=_MAX_ITEMS)] = ()
     persons: Annotated[tuple[PersonId, ...], Meta(max_length=_MAX_ITEMS)] = ()
     key_commit: Digest | None = None
@@ -139,16 +144,16 @@ class Entry(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         """Refuse fields that the type does not have and the absence of those it must have."""
-        required, optional = FIELDS[self.type]
-        for field in _OPTIONAL_FIELDS:
-            present = getattr(self, field) not in (None, ())
-            if present and field not in required and field not in optional:
-                message = f"{field}: not a field of a {self.type} entry"
-                raise ValueError(message)
-            if not present and field in required:
-                message = f"{field}: missing in a {self.type} entry"
-                raise ValueError(message)
-        if any(item.range.last >= after.file for item, after in pairwise(self.served)):
+        shape = _SHAPES[self.type]
+        if shape.stray(self) != shape.absent:
+            field = next(name for name in shape.others if getattr(self, name) not in _ABSENT)
+            message = f"{field}: not a field of a {self.type} entry"
+            raise ValueError(message)
+        if any(value in _ABSENT for value in shape.required(self)):
+            field = next(name for name in sorted(FIELDS[self.type][0]) if getattr(self, name) in _ABSENT)
+            message = f"{field}: missing in a {self.type} entry"
+            raise ValueError(message)
+        if len(self.served) > 1 and any(item.range.last >= after.file for item, after in pairwise(self.served)):
             message = "served: files must ascend"
             raise ValueError(message)
 
@@ -159,6 +164,11 @@ class Entry(Record, frozen=True, kw_only=True, omit_defaults=True):
             message = f"entry: {len(data)} bytes, at most {MAX_ENTRY} are allowed"
             raise FormatError(message)
         return decode(data, cls, "entry")
+
+    @classmethod
+    def recall(cls, data: bytes) -> Self:
+        """Parse leaf bytes that ``parse`` has accepted before, perhaps in another process."""
+        return recall(data, cls)
 
     def encode(self) -> bytes:
         """Return the leaf bytes. Raises ``FormatError`` when they do not fit a bundle."""
@@ -198,7 +208,7 @@ FIELDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
         (
             "session-intent",
             "actor documents version content request terms session beneficiary files ceiling parent",
-            "",
+            "mode",
         ),
         ("session-outcome", "request terms session outcome parent", "served reason"),
         ("stop", "actor documents reason request parent", "terms"),
@@ -208,7 +218,29 @@ FIELDS: Final[dict[str, tuple[frozenset[str], frozenset[str]]]] = {
     )
 }
 
+_ABSENT: Final = (None, ())
 _OPTIONAL_FIELDS: Final = tuple(Entry.__struct_fields__[Entry.__struct_fields__.index("actor") :])
+
+
+class _Shape:
+    """``FIELDS`` of one type, ready for a log of millions: one look at the fields it must have, one at all others."""
+
+    def __init__(self, required: frozenset[str], optional: frozenset[str]) -> None:
+        self.others = tuple(name for name in _OPTIONAL_FIELDS if name not in required | optional)
+        self.stray = attrgetter(*self.others)
+        self.absent = tuple(() if name in _LISTS else None for name in self.others)
+        self.required = _values(*sorted(required))
+
+
+def _values(*names: str) -> Callable[[Entry], tuple[object, ...]]:
+    if len(names) == 1:  # of one name, attrgetter returns the value itself
+        (name,) = names
+        return lambda entry: (getattr(entry, name),)
+    return attrgetter(*names)
+
+
+_LISTS: Final = frozenset({"documents", "files", "served", "persons"})
+_SHAPES: Final = {kind: _Shape(required, optional) for kind, (required, optional) in FIELDS.items()}
 
 
 def served_of(counts: Mapping[int, int], files: tuple[Range, ...]) -> tuple[FileBytes, ...]:

@@ -77,7 +77,6 @@ class BatchWriter:
     def restore(self, tree: TreeWriter) -> None:
         """Continue from a tree that was compared with the signed checkpoint."""
         self._tree = tree
-        self._partials.find(tree.size)
 
     def begin(self) -> Head:
         """Sign the empty tree, the first checkpoint of every log: its witnesses see it before any entry counts.

@@ -6,7 +6,7 @@ does not mend it.
 """
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from custody.errors import ConfigError, CustodyError, IntegrityError
 from custody.ports import Store
@@ -55,11 +55,20 @@ class History:
         with self._lock:
             return self._reader.consistency_proof(old)
 
+    def root_of(self, size: int) -> bytes:
+        """Return the root of the tree of the first ``size`` leaves."""
+        with self._lock:
+            return root_hash(size, self._reader.hash_at)
+
+    def bundle(self, index: int) -> Sequence[bytes]:
+        """Return the entries ``256 * index`` and following."""
+        with self._lock:
+            return self._reader.bundle(index)
+
     def verify_bundles(self, begin: int, end: int) -> None:
         """Read back the bundles that hold the entries ``begin`` to ``end`` (exclusive), and the tiles above them."""
         for index in range(begin // TILE_WIDTH, -(-end // TILE_WIDTH)):
-            with self._lock:
-                self._reader.bundle(index)
+            self.bundle(index)
 
     def require_on_line(self, other: Checkpoint, where: str) -> None:
         """Require that a checkpoint with this log's signature, found at ``where``, belongs to this history.
@@ -68,9 +77,7 @@ class History:
         """
         if other.size > self.size:
             raise refuse_older_ledger(other.size, self.size, where)
-        with self._lock:
-            root = root_hash(other.size, self._reader.hash_at)
-        if root != other.root:
+        if self.root_of(other.size) != other.root:
             raise IntegrityError(
                 f"fork: {where} holds a checkpoint of size {other.size} signed by this log's key whose root is not the"
                 " one of this ledger",

@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from custody.entries.receipt import Receipt
-from custody.errors import CustodyError, IntegrityError, StoppedError, UnavailableError
+from custody.errors import ConfigError, CustodyError, IntegrityError, StoppedError, UnavailableError
 from custody.ports import Clock, Journal, Store
 from custody.publishing.batch import BatchWriter, Head
 from custody.publishing.history import REBUILD
 from custody.publishing.recovery import recover
 from custody.publishing.release import Policies, Releaser
 from custody.publishing.settings import Settings
+from custody.publishing.succession import succeed
 from custody.publishing.witnesses import MonitoredWitness, WitnessPanel
 from custody.tlog.merkle import leaf_hash
 from custody.tlog.note import NoteSigner
@@ -110,6 +111,17 @@ class Publisher:
                 size = self._published_size = found.published.size
                 if self._releaser.accepted(found.published.note, size, size):
                     self._show(found.published)
+
+    def succeed(self, vkey: str, final: bytes) -> None:
+        """Go on as the log ``vkey`` where a predecessor ended with ``final``, unless that is done; then ``recover``."""
+        with self._round, self._judged():
+            if self._log_key.encode() == vkey:
+                succeed(self._journal, self._store, self._batch, final)
+                return
+            raise ConfigError(
+                f"the log key that is configured is {self._log_key.encode()}, the trust root names {vkey}",
+                hint="name the key of that log under [log] in the configuration",
+            )
 
     def start(self) -> None:
         """Run in a new thread until ``stop``."""

@@ -25,7 +25,7 @@ from custody.publishing.tree import TreeWriter
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import VKey
 
-__all__ = ["PUBLISHED", "Recovered", "recover"]
+__all__ = ["PUBLISHED", "Recovered", "recover", "rows_under"]
 
 PUBLISHED = "checkpoint"  # tlog-tiles: the newest published checkpoint
 
@@ -57,7 +57,7 @@ def recover(journal: Journal, store: Store, log_key: VKey) -> Recovered:
     signed = _open(note, log_key, "the ledger's signed checkpoint")
     if shown is not None and shown.size > signed.size:
         raise refuse_older_ledger(shown.size, signed.size, "the log store")
-    tree = _rows_under(journal, signed)
+    tree = rows_under(journal, signed)
     try:
         head, visible = Head(note, History(store, signed)), None
         if published is not None and shown is not None:
@@ -89,8 +89,8 @@ def _published_note(store: Store) -> bytes | None:
         return None
 
 
-def _rows_under(journal: Journal, signed: Checkpoint) -> TreeWriter:
-    """Hash the rows that were signed; require the signed root."""
+def rows_under(journal: Journal, signed: Checkpoint) -> TreeWriter:
+    """Hash the rows that were signed; require the signed root. Raises ``IntegrityError``."""
     size = journal.size()
     if size < signed.size:
         raise IntegrityError(

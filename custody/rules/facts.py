@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from custody.documents.actor import Actor
 from custody.documents.dsse import Document, Envelope
 from custody.entries.entry import Entry, Parent, Party
 from custody.errors import ConflictError, DeniedError, IntegrityError, NotFoundError
+from custody.rules.signers import INLINE, WorkloadVerifier, verify_actor
 from custody.rules.state import RequestState, State
 
 __all__ = ["MAX_SKEW", "Facts", "find_lease", "find_request"]
@@ -25,6 +27,7 @@ class Facts:
     entry: Entry
     place: Parent
     documents: Mapping[str, Envelope]
+    verifier: WorkloadVerifier = INLINE
 
     def document(self, kind: type[_D]) -> tuple[_D, Envelope]:
         """Return the one document of a kind that the entry names.
@@ -46,6 +49,10 @@ class Facts:
         if not condition:
             text = f"{self.entry.type} entry {self.place.index}: {message}"
             raise IntegrityError(text)
+
+    def signed(self, envelope: Envelope, actor: Actor) -> Party:
+        """Verify that ``actor`` alone signed ``envelope``, now and under the root in force."""
+        return verify_actor(envelope, actor, self.state.root, self.entry.time, self.verifier)
 
     def require_actor(self, party: Party) -> None:
         """The entry must name the party that signed."""

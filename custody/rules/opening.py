@@ -1,12 +1,11 @@
 """Opening a granted lease, and the sessions that jobs have of it."""
 
-from custody.documents.request import is_subset
+from custody.documents.request import Ranges, is_subset
 from custody.documents.session import OpenSession
 from custody.errors import DeniedError
 from custody.rules.deciding import cool_off_over
 from custody.rules.facts import Facts, find_lease, find_request
 from custody.rules.quorum import met
-from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, SessionState, State
 
 __all__ = [
@@ -17,6 +16,7 @@ __all__ = [
     "releasers",
     "session_intent",
     "session_outcome",
+    "session_size",
 ]
 
 
@@ -87,7 +87,7 @@ def opening_outcome(facts: Facts) -> None:
 def check_open(found: RequestState, document: OpenSession, size: int, now: int) -> None:
     """Check a session against its lease: identity, files, window, sessions, budget, mode. Raises ``DeniedError``.
 
-    ``size`` is the plaintext size of the files asked for, in bytes.
+    ``size`` is the plaintext size of the files asked for, in bytes (``session_size``).
     """
     terms = found.lease
     if document.workload.spiffe != terms.beneficiary:
@@ -97,7 +97,7 @@ def check_open(found: RequestState, document: OpenSession, size: int, now: int) 
         message = "files: not all of them are in the lease"
         raise DeniedError(message)
     check_window(found, now)
-    if len(found.sessions) >= terms.sessions:
+    if found.begun >= terms.sessions:
         message = f"all {terms.sessions} sessions of the lease are used"
         raise DeniedError(message, hint="file a new request")
     left = terms.bytes - found.spent
@@ -107,9 +107,16 @@ def check_open(found: RequestState, document: OpenSession, size: int, now: int) 
     if (terms.mode == "direct") != (document.xwing is not None):
         message = f"xwing: the lease is of mode {terms.mode}"
         raise DeniedError(message)
-    if terms.mode == "direct" and document.bytes < size:
-        message = "bytes: direct mode counts the whole files"
+    if terms.mode == "direct" and document.bytes != max(1, size):
+        message = f"bytes: direct mode counts the whole files, {max(1, size)} bytes"
         raise DeniedError(message)
+
+
+def session_size(state: State, found: RequestState, files: Ranges) -> int:
+    """Return the plaintext size of files of a lease in bytes; 0 where the lease does not have all of them."""
+    if not is_subset(files, found.lease.files):  # the sum would look beyond the content
+        return 0
+    return state.versions[found.request.version].content.size_of(files)
 
 
 def session_intent(facts: Facts) -> None:
@@ -122,6 +129,7 @@ def session_intent(facts: Facts) -> None:
     facts.require(document.lease == entry.terms, "it opens another lease")
     facts.require(entry.session == envelope.digest, "it names another session")
     facts.require(entry.files == document.files and entry.ceiling == document.bytes, "it names other files or bytes")
+    facts.require((entry.mode == "direct") == (document.xwing is not None), "it names another mode")
     facts.require(entry.beneficiary == document.workload.spiffe, "it names another beneficiary")
     facts.require(entry.version == found.request.version and entry.content == found.request.content, "other version")
     facts.require_parent(found.grant_entry)
@@ -129,11 +137,9 @@ def session_intent(facts: Facts) -> None:
         message = f"the lease is {'being stopped' if found.stopped else found.phase}"
         raise DeniedError(message)
     facts.use_once(envelope.digest, "session")
-    facts.require_actor(verify_actor(envelope, document.workload, state.root, entry.time))
+    facts.require_actor(facts.signed(envelope, document.workload))
     facts.fresh(document.issued, "the open document")
-    inside = is_subset(document.files, found.lease.files)  # else the sum would look beyond the content
-    size = state.versions[found.request.version].content.size_of(document.files) if inside else 0
-    check_open(found, document, size, entry.time)
+    check_open(found, document, session_size(state, found, document.files), entry.time)
     state.used.add(envelope.digest)
     found.begin_session(envelope.digest, SessionState(document.files, facts.place, int(document.bytes)))
 
@@ -141,7 +147,8 @@ def session_intent(facts: Facts) -> None:
 def session_outcome(facts: Facts) -> None:
     """How a session ended, and what it was served: never more than its ceiling, and only its files.
 
-    In direct mode the job holds the keys of its files for good, so the whole ceiling counts, whatever was fetched.
+    In direct mode a job that was given keys has them for good: each file counts whole, whatever was fetched. Where the
+    session ended before any key left, nothing does.
     """
     state, entry = facts.state, facts.entry
     found = find_lease(state, entry.terms)
@@ -154,7 +161,10 @@ def session_outcome(facts: Facts) -> None:
     facts.require(is_subset(files, session.files), "it served files outside the session")
     served = sum(item.bytes for item in entry.served)
     facts.require(served <= session.ceiling, "it served more than the session's ceiling")
-    found.end_session(name, session.ceiling if found.lease.mode == "direct" else served)
+    if found.lease.mode == "direct":
+        whole = session_size(state, found, session.files)
+        facts.require(served == whole or (served == 0 and entry.outcome != "ok"), "direct mode serves whole files")
+    found.end_session(name, served)
 
 
 def _granted(facts: Facts) -> RequestState:

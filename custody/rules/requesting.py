@@ -9,7 +9,6 @@ from custody.documents.terms import Terms, check_within
 from custody.errors import ConflictError, DeniedError, NotFoundError
 from custody.rules.facts import Facts, find_request
 from custody.rules.quorum import barred, reachable
-from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State, VersionState
 
 __all__ = ["check_request", "release_key", "request"]
@@ -30,15 +29,15 @@ def request(facts: Facts) -> None:
     if envelope.digest in state.requests:
         message = "this request was filed before"
         raise ConflictError(message, hint="sign a new one")
-    facts.require_actor(verify_actor(envelope, document.requester, state.root, entry.time))
+    facts.require_actor(facts.signed(envelope, document.requester))
     facts.fresh(document.created, "the request")
     version = check_request(state, document, entry.time)
     check_within(terms, document, envelope.digest)
     facts.require(entry.sharing == version.sharing_digest, "it names another sharing")
     facts.require(terms.issuer == Broker(broker=entry.broker), "the first terms are not this broker's")
-    verify_actor(terms_envelope, terms.issuer, state.root, entry.time)
+    facts.signed(terms_envelope, terms.issuer)
     facts.require(key.request == envelope.digest and key.broker == entry.broker, "the release key is for another")
-    verify_actor(key_envelope, Broker(broker=key.broker), state.root, entry.time)
+    facts.signed(key_envelope, Broker(broker=key.broker))
     fresh = _fresh_key(facts, key)
     out = barred(state.root, document, version.sharing)
     if not reachable(version.sharing, out):
@@ -112,7 +111,7 @@ def release_key(facts: Facts) -> None:
     facts.require(entry.release_key == envelope.digest, "it names another release key")
     facts.require(key.deployment == state.deployment, "it is of another deployment")
     facts.require(key.request == found.digest and key.broker == entry.broker, "the release key is for another")
-    facts.require_actor(verify_actor(envelope, Broker(broker=key.broker), state.root, entry.time))
+    facts.require_actor(facts.signed(envelope, Broker(broker=key.broker)))
     facts.require_parent(found.entry)
     state.used.add(_fresh_key(facts, key))
     found.release_key, found.release_key_digest, found.release_key_envelope = key, envelope.digest, envelope

@@ -5,14 +5,16 @@ the one before, keeps the deployment, and is signed by the governance quorum of 
 newly names or gives a new device, so that nobody can be enrolled, or their key replaced, without that key's holder.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from custody.crypto import keys
 from custody.documents.dsse import Envelope
 from custody.documents.root import GOVERNANCE, Root, Roster
 from custody.errors import FormatError, IntegrityError
+from custody.tlog.checkpoint import Checkpoint
+from custody.tlog.policy import Policy
 
-__all__ = ["accept_root", "follow_roots", "quorum_met"]
+__all__ = ["accept_root", "final_checkpoint", "follow_roots", "policies_of", "quorum_met"]
 
 
 def quorum_met(roster: Roster, persons: Iterable[str]) -> bool:
@@ -43,6 +45,7 @@ def accept_root(previous: Root | None, envelope: Envelope, *, deployment: str, g
     if root.created < previous.created:
         message = f"trust root of epoch {root.epoch} is older than the one before it"
         raise IntegrityError(message)
+    final_checkpoint(previous, root)
     governance = previous.roster(GOVERNANCE)
     by_old_keys = {person for person, key in signed if _holds(previous, person, key)}
     if governance is None or not quorum_met(governance, by_old_keys):
@@ -65,6 +68,36 @@ def follow_roots(envelopes: Iterable[Envelope], *, deployment: str, genesis: str
         message = "there is no trust root"
         raise IntegrityError(message)
     return roots
+
+
+def final_checkpoint(previous: Root, root: Root) -> Checkpoint | None:
+    """Return where the log of ``previous`` ended if ``root`` names a successor; ``None`` where the log is the same.
+
+    The successor's root holds that checkpoint, with the log's signature and the witness quorum that ``previous`` asks
+    for. Raises ``IntegrityError`` for anything else.
+    """
+    if root.log_name == previous.log_name:
+        if root.log.predecessor != previous.log.predecessor:
+            message = f"trust root of epoch {root.epoch}: the log is the same, but another one is said to be before it"
+            raise IntegrityError(message)
+        return None
+    if root.log.predecessor is None:
+        message = f"trust root of epoch {root.epoch} names another log, and not where {previous.log_name} ended"
+        raise IntegrityError(message)
+    try:
+        return previous.checkpoint_policy.check(root.log.predecessor).checkpoint
+    except (FormatError, IntegrityError) as error:
+        message = f"trust root of epoch {root.epoch}: the final checkpoint of {previous.log_name}: {error.message}"
+        raise IntegrityError(message) from error
+
+
+def policies_of(roots: Sequence[Root]) -> Sequence[Policy]:
+    """Return what a checkpoint satisfies that covers the change from the first of these roots to the last.
+
+    That is the policy of each. But a log that ends cannot sign for its successor: its own word is the final checkpoint,
+    so only the roots that name the last one's log count.
+    """
+    return [root.checkpoint_policy for root in roots if root.log_name == roots[-1].log_name]
 
 
 def _signatures(envelope: Envelope, previous: Root | None, root: Root) -> set[tuple[str, str]]:

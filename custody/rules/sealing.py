@@ -5,15 +5,17 @@ from custody.documents.root import Root, Roster
 from custody.documents.sharing import Sharing
 from custody.errors import ConflictError, DeniedError
 from custody.rules.facts import Facts
-from custody.rules.roots import accept_root
-from custody.rules.signers import verify_actor
+from custody.rules.roots import accept_root, final_checkpoint
 from custody.rules.state import VersionState
 
 __all__ = ["check_sharing", "manifest", "root"]
 
 
 def root(facts: Facts) -> None:
-    """A trust root enters into force. The entry of root N+1 still names N; that of genesis names itself."""
+    """A trust root enters into force. The entry of root N+1 still names N; that of genesis names itself.
+
+    One that names a successor of the log is its first own entry: it follows what the final checkpoint covers.
+    """
     state, entry = facts.state, facts.entry
     document, envelope = facts.document(Root)
     previous = state.roots[-1] if state.roots else None
@@ -23,6 +25,13 @@ def root(facts: Facts) -> None:
     facts.require((previous or document).broker(entry.broker) is not None, f"{entry.broker} is no broker of the root")
     facts.require_parent(state.root_entries[-1] if state.root_entries else None)
     facts.not_from_the_future(document.created, "the trust root")
+    final = final_checkpoint(previous, accepted) if previous else None
+    facts.require(final is not None or not state.ended, "the log has ended, and this trust root names no successor")
+    facts.require(final is None or state.ended, "it names a successor of a log that has not ended")
+    facts.require(
+        final is None or final.size == state.size, "the final checkpoint that it names is not where the log ended"
+    )
+    state.ended = False
     state.roots.append(accepted)
     state.root_digest = envelope.digest
     state.root_entries.append(facts.place)
@@ -42,8 +51,8 @@ def manifest(facts: Facts) -> None:
     if content.version in state.versions or content.vid in state.vids:
         message = f"{content.version} exists already"
         raise ConflictError(message, hint="a version never changes; seal under another label")
-    party = verify_actor(content_envelope, content.sealer, state.root, entry.time)
-    facts.require(verify_actor(sharing_envelope, sharing.signer, state.root, entry.time) == party, "two sealers signed")
+    party = facts.signed(content_envelope, content.sealer)
+    facts.require(facts.signed(sharing_envelope, sharing.signer) == party, "two sealers signed")
     facts.require_actor(party)
     facts.not_from_the_future(content.created, "the content")
     sealer = party.id.removeprefix("person:")

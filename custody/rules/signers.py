@@ -5,6 +5,7 @@ certificate chain that leads to the trust root's SPIFFE roots at the given time.
 """
 
 import hashlib
+from typing import Final, Protocol
 
 from custody.crypto import keys, svid
 from custody.documents.actor import Actor, Broker, Person, Workload, actor_name
@@ -13,10 +14,39 @@ from custody.documents.root import Root
 from custody.entries.entry import Party
 from custody.errors import IntegrityError
 
-__all__ = ["device_signature", "verify_actor"]
+__all__ = ["INLINE", "Inline", "WorkloadVerifier", "device_signature", "verify_actor"]
 
 
-def verify_actor(envelope: Envelope, actor: Actor, root: Root, at: int) -> Party:
+class WorkloadVerifier(Protocol):
+    """Verifies what workloads sign. An audit of many sessions has it done ahead, on all cores."""
+
+    def identity(self, envelope: Envelope, actor: Workload, root: Root, at: int) -> str:
+        """Return the identity of ``actor``, of whom ``envelope`` says that it signed, once its certificate chain leads
+        to the SPIFFE roots of ``root`` at time ``at``. Raises ``IntegrityError`` or ``FormatError``.
+        """
+        ...
+
+    def signature(self, envelope: Envelope, actor: Workload) -> None:
+        """Require that the key of the leaf of ``actor`` made the only signature. Raises as ``identity`` does."""
+        ...
+
+
+class Inline:
+    """Verifies at once."""
+
+    def identity(self, envelope: Envelope, actor: Workload, root: Root, at: int) -> str:  # noqa: ARG002 - see the protocol
+        """See ``WorkloadVerifier.identity``."""
+        return svid.check_chain(actor.x5c, root.spiffe_roots, root.trust_domain, at)
+
+    def signature(self, envelope: Envelope, actor: Workload) -> None:
+        """See ``WorkloadVerifier.signature``."""
+        keys.verify_svid_signature(actor.x5c[0], envelope.only_signature().sig, envelope.signed_bytes)
+
+
+INLINE: Final[WorkloadVerifier] = Inline()
+
+
+def verify_actor(envelope: Envelope, actor: Actor, root: Root, at: int, verifier: WorkloadVerifier = INLINE) -> Party:
     """Verify that ``actor`` alone signed ``envelope`` with a key that ``root`` gives it at time ``at``.
 
     Raises ``IntegrityError`` or ``FormatError``; returns the party with the credential used.
@@ -34,7 +64,7 @@ def verify_actor(envelope: Envelope, actor: Actor, root: Root, at: int) -> Party
             keys.verify(broker.ed25519, signature.sig, envelope.signed_bytes)
             return Party(id=f"broker:{actor.broker}", credential=signature.keyid)
         case Workload():
-            identity = svid.check_chain(actor.x5c, root.spiffe_roots, root.trust_domain, at)
+            identity = verifier.identity(envelope, actor, root, at)
             credential = hashlib.sha256(actor.x5c[0]).hexdigest()
             if identity != actor.spiffe or credential != signature.keyid:
                 message = f"{envelope.payloadType}: the certificate is not that of {actor_name(actor)}"
@@ -43,7 +73,7 @@ def verify_actor(envelope: Envelope, actor: Actor, root: Root, at: int) -> Party
                 # Else a custodian's TLS certificate could file a request on which the custodian then decides.
                 message = f"{envelope.payloadType}: {identity} is the identity of a person or broker, not a workload"
                 raise IntegrityError(message)
-            keys.verify_svid_signature(actor.x5c[0], signature.sig, envelope.signed_bytes)
+            verifier.signature(envelope, actor)
             return Party(id=actor.spiffe, credential=credential)
 
 

@@ -4,6 +4,7 @@ Nothing else is state: a broker makes it at start by folding the journal, an aud
 function (``custody.rules.step``).
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +17,7 @@ from custody.documents.root import Root
 from custody.documents.sharing import Sharing, Slot
 from custody.documents.terms import Terms
 from custody.entries.entry import Parent
+from custody.rules.used import Used
 
 __all__ = ["Decided", "Phase", "Released", "RequestState", "SessionState", "State", "VersionState"]
 
@@ -57,15 +59,14 @@ class Released:
 
 @dataclass(slots=True)
 class SessionState:
-    """A session of a lease. ``served`` is plaintext bytes once it has an outcome.
+    """A session of a lease that has no outcome yet.
 
-    The open document itself is not kept: a lease of a fleet has thousands of sessions, and each document a certificate.
+    Of one that has, only what was served is kept: a lease of a fleet has thousands of sessions.
     """
 
     files: tuple[Range, ...]
     entry: Parent
     ceiling: int
-    served: int | None = None
 
 
 @dataclass(slots=True)
@@ -97,8 +98,9 @@ class RequestState:
     opened_before: bool = False
     stopped: str = ""
     sessions: dict[str, SessionState] = field(default_factory=dict)
-    live_sessions: set[str] = field(default_factory=set)
-    """Ids of sessions without an outcome."""
+    """Those without an outcome."""
+    begun: int = 0
+    """Sessions so far, ended ones too."""
     spent: int = 0
     """Plaintext bytes that count against the lease: a live session's ceiling, what an ended one was served."""
 
@@ -107,18 +109,20 @@ class RequestState:
         """The granted terms. Only meaningful once granted."""
         return self.terms[self.granted]
 
+    @property
+    def live_sessions(self) -> AbstractSet[str]:
+        """Ids of sessions without an outcome."""
+        return self.sessions.keys()
+
     def begin_session(self, name: str, session: SessionState) -> None:
         """Count a session, and its whole ceiling as spent."""
         self.sessions[name] = session
-        self.live_sessions.add(name)
+        self.begun += 1
         self.spent += session.ceiling
 
     def end_session(self, name: str, served: int) -> None:
         """Count what an ended session was served instead of its ceiling."""
-        session = self.sessions[name]
-        session.served = served
-        self.live_sessions.remove(name)
-        self.spent += served - session.ceiling
+        self.spent += served - self.sessions.pop(name).ceiling
 
     def lose_sessions(self) -> None:
         """End the live sessions of which nobody knows what they were served: each counts its whole ceiling."""
@@ -139,6 +143,8 @@ class State:
     root_entries: list[Parent] = field(default_factory=list)
     root_envelopes: list[str] = field(default_factory=list)
     """Envelope digests, by epoch."""
+    ended: bool = False
+    """The log has ended: what follows is the root entry with which its successor begins."""
     versions: dict[str, VersionState] = field(default_factory=dict)
     vids: set[str] = field(default_factory=set)
     requests: dict[str, RequestState] = field(default_factory=dict)
@@ -146,7 +152,7 @@ class State:
     """The requests that are not closed, in order of filing: what upkeep has to look at."""
     leases: dict[str, str] = field(default_factory=dict)
     """Terms digest to request digest, granted or not."""
-    used: set[str] = field(default_factory=set)
+    used: Used = field(default_factory=Used)
     """What may occur only once: ids of entries, digests of documents that act, digests of release keys."""
 
     @property

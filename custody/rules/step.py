@@ -12,6 +12,7 @@ from custody.entries.entry import Entry, Parent
 from custody.errors import IntegrityError
 from custody.rules import deciding, opening, requesting, sealing, stopping, watching
 from custody.rules.facts import Facts
+from custody.rules.signers import INLINE, WorkloadVerifier
 from custody.rules.state import State
 from custody.values import U64
 
@@ -43,17 +44,25 @@ _RULES: Final[dict[str, tuple[Callable[[Facts], None], frozenset[str]]]] = {
 }
 
 
-def step(state: State, entry: Entry, documents: Mapping[str, Envelope]) -> None:
-    """Judge ``entry`` as the next one after ``state`` and apply it.
+def step(
+    state: State,
+    entry: Entry,
+    documents: Mapping[str, Envelope],
+    *,
+    leaf: str | None = None,
+    verifier: WorkloadVerifier = INLINE,
+) -> None:
+    """Judge ``entry`` as the next one after ``state`` and apply it. ``leaf`` is its leaf hash, where that is known.
 
     Raises a ``CustodyError`` that names the rule, and changes nothing, when the entry must not be there.
     """
-    facts = Facts(state, entry, Parent(index=U64(state.size), leaf=entry.leaf), documents)
+    facts = Facts(state, entry, Parent(index=U64(state.size), leaf=leaf or entry.leaf), documents, verifier)
     if entry.type != "root":
         facts.require(bool(state.roots), "the log does not begin with a trust root")
         facts.require(entry.root == state.root_digest, "it names another trust root than the one in force")
         facts.require(entry.policy == state.root.policy, "it names another policy than the trust root's")
         facts.require(state.root.broker(entry.broker) is not None, f"{entry.broker} is not a broker of the trust root")
+        facts.require(not state.ended, "the log has ended: only a trust root that names its successor may follow")
     if entry.time < state.time - CLOCK_TOLERANCE:
         message = f"entry {state.size}: its time lies {state.time - entry.time} seconds before the entry before it"
         raise IntegrityError(message)

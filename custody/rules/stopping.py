@@ -5,7 +5,6 @@ from custody.documents.stop import Stop
 from custody.errors import ConflictError, DeniedError
 from custody.rules.facts import Facts, find_lease, find_request
 from custody.rules.quorum import barred, deniers, reachable
-from custody.rules.signers import verify_actor
 from custody.rules.state import RequestState, State
 
 __all__ = ["close", "may_stop", "overdue", "stop"]
@@ -53,7 +52,7 @@ def stop(facts: Facts) -> None:
     facts.require(entry.terms == (None if withdraw else document.target), "it stops another lease")
     facts.require_parent(found.entry)
     facts.use_once(envelope.digest, "stop")
-    party = verify_actor(envelope, document.actor, state.root, entry.time)
+    party = facts.signed(envelope, document.actor)
     facts.require_actor(party)
     may_stop(state, found, document, party.id)
     if found.phase == "closed":
@@ -79,7 +78,7 @@ def overdue(state: State, found: RequestState, now: int) -> str:
     terms = found.lease
     if now >= terms.not_after or (now >= terms.open_before and not found.opened_before):
         return "expired"
-    used_up = found.spent >= terms.bytes or len(found.sessions) >= terms.sessions
+    used_up = found.spent >= terms.bytes or found.begun >= terms.sessions
     return "budget" if used_up and not found.live_sessions else ""
 
 

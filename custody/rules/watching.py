@@ -1,11 +1,15 @@
 """Hellos of tools that ask for currency, and what the broker says of itself."""
 
+from typing import Final
+
 from custody.documents.hello import Hello
 from custody.entries.entry import Party
 from custody.rules.facts import Facts
-from custody.rules.signers import verify_actor
 
-__all__ = ["hello", "system"]
+__all__ = ["LOG_END", "hello", "system"]
+
+LOG_END: Final = "log-end"
+"""The reason of a log's last entry."""
 
 
 def hello(facts: Facts) -> None:
@@ -13,7 +17,7 @@ def hello(facts: Facts) -> None:
     document, envelope = facts.document(Hello)
     facts.require(document.deployment == facts.state.deployment, "it is of another deployment")
     facts.use_once(envelope.digest, "hello")
-    facts.require_actor(verify_actor(envelope, document.actor, facts.state.root, facts.entry.time))
+    facts.require_actor(facts.signed(envelope, document.actor))
     facts.fresh(document.issued, "the hello")
     facts.state.used.add(envelope.digest)
 
@@ -21,10 +25,13 @@ def hello(facts: Facts) -> None:
 def system(facts: Facts) -> None:
     """The broker's own events: start, stop, refused peers, strangers as counts, witness trouble.
 
-    Nothing proves them but the broker's word; an actor it names did not sign anything.
+    Nothing proves them but the broker's word; an actor it names did not sign anything. One of them ends the log.
     """
     entry = facts.entry
     broker = facts.state.root.broker(entry.broker)
     own = broker is not None and entry.actor == Party(id=f"broker:{entry.broker}", credential=broker.key_id)
     claims = entry.actor is not None and entry.actor.id.startswith("broker:")
     facts.require(own or not claims, "it speaks for another broker")
+    if entry.reason == LOG_END:
+        facts.require(own, "somebody else than the broker ends the log")
+        facts.state.ended = True

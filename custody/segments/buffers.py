@@ -47,6 +47,12 @@ class BufferPool:
             else:
                 self._free.append(mapping)
 
+    def trim(self) -> None:
+        """Wipe the buffers that nobody has now and give their pages back; the next user gets fresh ones."""
+        with self._lock:
+            while self._free:
+                _destroy(self._free.pop())
+
     def close(self) -> None:
         """Wipe all buffers and give their pages back; one that is lent, when it comes back."""
         with self._lock:

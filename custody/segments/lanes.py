@@ -9,13 +9,17 @@
 and a sink that can only be appended to will do. ``work`` runs in all lanes at once: reading from a store, AES-GCM and
 BLAKE3 leave the interpreter alone while they run. A lane holds its buffers; so memory is lanes times buffers, and a
 slow sink holds everybody back.
+
+Where the order matters to nobody, as when memory is filled, ``run_unordered`` has no turns to wait for.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count as numbers
 from typing import Protocol
 
-__all__ = ["Lane", "run_lanes"]
+__all__ = ["Lane", "run_lanes", "run_unordered"]
 
 
 class Lane(Protocol):
@@ -42,18 +46,76 @@ def run_lanes(count: int, lanes: Sequence[Lane]) -> None:
     kin end everything at once.
     """
     run = _Run(count)
-    threads = [threading.Thread(target=run.drive, args=(lane,), name="custody-segments") for lane in lanes[1:]]
+    _drive(run, [partial(run.drive, lane) for lane in lanes])
+
+
+def run_unordered(count: int, works: Sequence[Callable[[int], None]]) -> None:
+    """Pass 0 to ``count - 1`` through ``works``, one thread each, the first of them the calling thread.
+
+    Numbers are begun in order and end as they do. Raises after all threads have ended: of several failures the one with
+    the lowest number, which is the one that a single thread would have met; and Ctrl-C before any.
+    """
+    run = _Free(count)
+    _drive(run, [partial(run.drive, work) for work in works])
+
+
+class _Failing(Protocol):
+    def fail(self, error: BaseException) -> None: ...
+
+    def raise_failure(self) -> None: ...
+
+
+def _drive(run: _Failing, drives: Sequence[Callable[[], None]]) -> None:
+    """Run each in a thread, the first in this one; then raise what failed."""
+    threads = [threading.Thread(target=drive, name="custody-segments") for drive in drives[1:]]
     started = []
     try:
         for thread in threads:
             thread.start()
             started.append(thread)
-        run.drive(lanes[0])
+        drives[0]()
     except BaseException as error:  # noqa: BLE001 - raised again below: a thread that does not start, Ctrl-C meanwhile
         run.fail(error)
     finally:
-        run.end(started)
+        for thread in started:
+            _wait(run, thread)
     run.raise_failure()
+
+
+def _wait(run: _Failing, thread: threading.Thread) -> None:
+    """Wait for a thread, also when the user interrupts the waiting."""
+    while thread.is_alive():
+        try:
+            thread.join()
+        except KeyboardInterrupt as error:
+            run.fail(error)
+
+
+class _Free:
+    """Numbers handed to whoever comes first."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._next = numbers().__next__  # one step of the interpreter: no two threads get the same
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        self._failed_at = count
+
+    def drive(self, work: Callable[[int], None]) -> None:
+        while self._failure is None and (i := self._next()) < self._count:
+            try:
+                work(i)
+            except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
+                self.fail(error, i)
+
+    def fail(self, error: BaseException, at: int = -1) -> None:
+        at = at if isinstance(error, Exception) else -1
+        with self._lock:
+            if self._failure is None or at < self._failed_at:
+                self._failure, self._failed_at = error, at
+
+    def raise_failure(self) -> None:
+        _raise_once(self)
 
 
 class _Run:
@@ -114,20 +176,15 @@ class _Run:
                 self._failure = error
             self._turn.notify_all()
 
-    def end(self, threads: Sequence[threading.Thread]) -> None:
-        """Wait for the other lanes, also when the user interrupts the waiting."""
-        for thread in threads:
-            while thread.is_alive():
-                try:
-                    thread.join()
-                except KeyboardInterrupt as error:
-                    self.fail(error)
-
     def raise_failure(self) -> None:
-        # Nothing may keep the failure's frames, and through them slices of the buffers, in a cycle.
-        failure, self._failure = self._failure, None
-        try:
-            if failure is not None:
-                raise failure
-        finally:
-            del failure
+        _raise_once(self)
+
+
+def _raise_once(run: "_Run | _Free") -> None:
+    # Nothing may keep the failure's frames, and through them slices of the buffers, in a cycle.
+    failure, run._failure = run._failure, None  # noqa: SLF001 - same file
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        del failure

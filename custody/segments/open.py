@@ -8,12 +8,24 @@ Two sides, because they are two parties in stream mode:
 
 ``OpenFile`` is both, for a direct-mode job and for recovery. Plaintext is written where the caller wants it, once.
 Whatever does not verify is wiped before the error, which names the file and the segment.
+
+The opening pipeline is ``OpenFile.read_into``. ``threads`` lanes each take the next run of segments, and for it::
+
+    reader.read_into      one ranged read into the lane's scratch memory, of ``fetch`` bytes or one segment
+    decrypt_into          straight to the segment's place in the caller's buffer, no copy between
+    check                 the digest, while the segment is still in the processor's cache
+
+Reading from a file, AES-GCM and BLAKE3 all leave the interpreter alone, so two lanes keep two cores busy. A store over
+a network is waited for: there lanes beyond the number of cores are the read-ahead, and a longer ``fetch`` pays for
+its latency. Scratch memory is ``threads * fetch``, whatever the size of the file.
 """
 
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from custody.crypto.digests import check_digest, check_segment, digest_at
 from custody.crypto.floe import HEADER_SIZE, OVERHEAD, Decryptor, Params
@@ -21,7 +33,7 @@ from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import wipe
 from custody.errors import IntegrityError
 from custody.segments.buffers import BufferPool
-from custody.segments.lanes import run_lanes
+from custody.segments.lanes import run_lanes, run_unordered
 from custody.segments.layout import FilePlan
 from custody.segments.streams import Progress, Reader, Sink, ignore_progress, naming, write_all
 
@@ -34,10 +46,14 @@ class SegmentDecryptor:
     The size of the blob and the FLOE header are checked here, before any segment: ``IntegrityError`` for a file that
     was cut or extended, for another file's header, and for a ciphertext made for two keys. ``file_key`` and ``reader``
     stay the caller's to close. ``close`` wipes the keys derived here.
+
+    ``fetch`` is how many stored bytes ``decrypt_run`` reads at once, at least one segment.
     """
 
-    def __init__(self, plan: FilePlan, file_key: SecretBytes, reader: Reader) -> None:
+    def __init__(self, plan: FilePlan, file_key: SecretBytes, reader: Reader, *, fetch: int = 0) -> None:
         self.plan = plan
+        self.run: Final = max(1, min(plan.count, fetch // (plan.segment + OVERHEAD)))
+        """Segments of a run."""
         self._reader = reader
         if reader.size != plan.stored_size:
             where = plan.segment_at(min(reader.size, plan.stored_size))
@@ -49,7 +65,7 @@ class SegmentDecryptor:
         with naming(plan.path):
             reader.read_into(0, memoryview(header))
             self._decryptor = Decryptor(file_key, plan.aad, Params(plan.segment), bytes(header))
-        self._stored = BufferPool(min(plan.segment, plan.size) + OVERHEAD)
+        self._stored = BufferPool(self.run * (min(plan.segment, plan.size) + OVERHEAD))
 
     def decrypt_segment_into(self, i: int, out: memoryview) -> int:
         """Decrypt segment ``i`` into the start of ``out``; return its length in bytes.
@@ -57,13 +73,31 @@ class SegmentDecryptor:
         It is what somebody with the file key encrypted, who need not be the sealer: ``SegmentChecker`` tells. Raises
         ``IntegrityError`` after wiping what was written.
         """
-        where = self.plan.locate(i)
+        for _, plaintext in self.decrypt_run(range(i, i + 1), lambda _: out):
+            return len(plaintext)
+        raise ValueError("no segment")
+
+    def decrypt_run(self, segments: range, place: Callable[[int], memoryview]) -> Iterator[tuple[int, memoryview]]:
+        """Read up to ``run`` adjacent segments at once; decrypt each to the start of ``place(i)`` and yield it.
+
+        Raises as ``decrypt_segment_into``.
+        """
+        places = [self.plan.locate(i) for i in segments]
+        start = places[0].stored_offset
         with self._stored.take() as buffer:
-            stored = buffer[: where.stored_length]
-            with naming(f"{self.plan.path}: segment {i}"):
-                self._reader.read_into(where.stored_offset, stored)
-            with naming(self.plan.path):
-                return self._decryptor.decrypt_into(i, where.is_final, stored, out)
+            stored = buffer[: places[-1].stored_offset + places[-1].stored_length - start]
+            with naming(f"{self.plan.path}: segment {segments[0]}"):
+                self._reader.read_into(start, stored)
+            for i, where in zip(segments, places, strict=True):
+                out = place(i)
+                piece = stored[where.stored_offset - start :][: where.stored_length]
+                with naming(self.plan.path):
+                    self._decryptor.decrypt_into(i, where.is_final, piece, out)
+                yield i, out[: where.length]
+
+    def trim(self) -> None:
+        """Give back the memory that reading took, until somebody reads again."""
+        self._stored.trim()
 
     def close(self) -> None:
         """Wipe the keys. A segment that another thread has under way is wiped too, and raises ``ValueError`` there."""
@@ -125,10 +159,14 @@ class OpenFile:
         digest_key: SecretBytes,
         ciphertext: Reader,
         digests: Reader,
+        fetch: int = 0,
     ) -> Self:
-        """Open a file from its two blobs: first the digest list, then size and header. ``expected`` as above."""
+        """Open a file from its two blobs: first the digest list, then size and header. ``expected`` as above.
+
+        ``fetch`` is how many bytes of ciphertext one read asks for, at least one segment: 0 where reading is local.
+        """
         checker = SegmentChecker(plan, digest_key, read_digest_list(plan, digests), expected)
-        return cls(SegmentDecryptor(plan, file_key, ciphertext), checker)
+        return cls(SegmentDecryptor(plan, file_key, ciphertext, fetch=fetch), checker)
 
     def read_segment_into(self, i: int, out: memoryview) -> int:
         """Put segment ``i`` at the start of ``out``; return its length in bytes. ``IntegrityError`` after wiping it."""
@@ -137,19 +175,31 @@ class OpenFile:
         return length
 
     def read_into(
-        self, offset: int, out: memoryview, *, progress: Progress = ignore_progress, threads: int = 1
+        self, offset: int, out: memoryview, *, progress: Progress = ignore_progress, threads: int = 2
     ) -> None:
         """Fill ``out`` with the plaintext from ``offset``, in bytes. Whole segments are decrypted in place, uncopied.
 
-        When this raises, ``out`` is all zeros. ``ValueError`` for a range outside the file.
+        Read as the module says. When this raises, ``out`` is all zeros, and the error is that of the first segment that
+        is wrong. ``ValueError`` for a range outside the file.
         """
-        segments = self.plan.covering(offset, len(out))
-        lane = _RangeLane(self, self._plain, segments, offset, out, progress)
+        fill = _Fill(self, self._plain, self.plan.covering(offset, len(out)), offset, out, progress)
+        runs = -(-len(fill.segments) // self.run)
         try:
-            run_lanes(len(segments), [lane] * max(1, min(threads, len(segments))))
+            run_unordered(runs, [fill.work] * max(1, min(threads, runs)))
         except BaseException:
             wipe(out)
             raise
+
+    def read_run(self, segments: range, place: Callable[[int], memoryview]) -> Iterator[tuple[int, memoryview]]:
+        """Put adjacent segments each at the start of ``place(i)``, checked; a wrong one is wiped before the error."""
+        for i, plaintext in self._decryptor.decrypt_run(segments, place):
+            self._checker.check(i, plaintext)
+            yield i, plaintext
+
+    @property
+    def run(self) -> int:
+        """Segments that are read at once."""
+        return self._decryptor.run
 
     def copy_to(self, sink: Sink, *, progress: Progress = ignore_progress, threads: int = 2) -> None:
         """Write the whole plaintext, in order; a sink never sees an unchecked byte. ``UnavailableError`` if it is full.
@@ -196,41 +246,43 @@ class _CopyLane:
         self.progress(self.length)
 
 
-@dataclass(frozen=True, slots=True)
-class _RangeLane:
-    """Fills the part of ``out`` that each segment has in it. Has no state, so all threads share one."""
+class _Fill:
+    """Fills the part of ``out`` that each segment has in it. All lanes share one."""
 
-    file: OpenFile
-    spare: BufferPool
-    segments: range
-    offset: int
-    out: memoryview
-    progress: Progress
+    def __init__(  # noqa: PLR0917 - one caller
+        self, file: OpenFile, spare: BufferPool, segments: range, offset: int, out: memoryview, progress: Progress
+    ) -> None:
+        self.segments = segments
+        self._file = file
+        self._spare = spare
+        self._offset = offset
+        self._out = out
+        self._progress = progress
+        self._telling = threading.Lock()
 
-    def take(self, _k: int, /) -> None:
-        """Nothing: a blob can be read anywhere."""
+    def work(self, k: int) -> None:
+        """Fetch, decrypt and check run ``k``."""
+        run = self.segments[k * self._file.run : (k + 1) * self._file.run]
+        with ExitStack() as stack:
 
-    def work(self, k: int, /) -> None:
-        where = self.file.plan.locate(self.segments[k])
-        start, end = self._span(k)
-        target = self.out[start:end]
-        if len(target) == where.length:
-            self.file.read_segment_into(self.segments[k], target)
-            return
-        with self.spare.take() as buffer:  # the range begins or ends inside this segment
-            self.file.read_segment_into(self.segments[k], buffer)
-            skip = self.offset + start - where.offset
-            target[:] = buffer[skip : skip + len(target)]
+            def place(i: int) -> memoryview:
+                if (target := self._whole(i)) is not None:
+                    return target
+                return stack.enter_context(self._spare.take())  # the range begins or ends inside this segment
 
-    def give(self, k: int, /) -> None:
-        start, end = self._span(k)
-        self.progress(end - start)
+            for i, plaintext in self._file.read_run(run, place):
+                begin = i * self._file.plan.segment - self._offset  # where in ``out`` the segment begins
+                start, end = max(0, begin), min(len(self._out), begin + len(plaintext))
+                if end - start != len(plaintext):
+                    self._out[start:end] = plaintext[start - begin : end - begin]
+                with self._telling:
+                    self._progress(end - start)
 
-    def _span(self, k: int) -> tuple[int, int]:
-        """Where in ``out`` segment ``k`` of the range belongs."""
-        where = self.file.plan.locate(self.segments[k])
-        start = max(0, where.offset - self.offset)
-        return start, min(len(self.out), where.offset + where.length - self.offset)
+    def _whole(self, i: int) -> memoryview | None:
+        """Return the place of a segment that lies in the range with all its bytes."""
+        start = i * self._file.plan.segment - self._offset
+        end = min(start + self._file.plan.segment, self._file.plan.size - self._offset)
+        return self._out[start:end] if start >= 0 and end <= len(self._out) else None
 
 
 def read_digest_list(plan: FilePlan, reader: Reader) -> bytes:

@@ -39,7 +39,7 @@ class Reader(Protocol):
 
 
 Progress = Callable[[int], None]
-"""Told after each segment how many plaintext bytes it had, in order, by one thread at a time."""
+"""Told after each segment how many plaintext bytes of it were wanted, by one thread at a time."""
 
 
 def ignore_progress(_done: int, /) -> None:

@@ -20,6 +20,7 @@ __all__ = ["Pools", "Turns"]
 _T = TypeVar("_T")
 _OPENS: Final = 16
 _STOPS: Final = 8
+_UPLOADS: Final = 16
 
 
 class Turns:
@@ -67,6 +68,7 @@ class Pools:
         self._calls = _Pool(calls, "call")
         self._opens = _Pool(_OPENS, "open")
         self._stops = _Pool(_STOPS, "stop")
+        self._uploads = _Pool(_UPLOADS, "upload")
         self._reads = ThreadPoolExecutor(reads, "read")
 
     async def call(self, caller: str, function: Callable[[], _T]) -> _T:
@@ -76,6 +78,10 @@ class Pools:
     async def open(self, caller: str, function: Callable[[], _T]) -> _T:
         """Run the opening of a session."""
         return await self._opens.run(caller, function)
+
+    async def upload(self, caller: str, function: Callable[[], _T]) -> _T:
+        """Run a piece of an upload, which waits for the store."""
+        return await self._uploads.run(caller, function)
 
     async def stop(self, caller: str, function: Callable[[], _T]) -> _T:
         """Run a stop."""
@@ -87,5 +93,8 @@ class Pools:
 
     def close(self) -> None:
         """Let what runs finish, start nothing more."""
-        for executor in (self._calls.executor, self._opens.executor, self._stops.executor, self._reads):
+        for executor in (
+            self._reads,
+            *(pool.executor for pool in (self._calls, self._opens, self._uploads, self._stops)),
+        ):
             executor.shutdown(wait=True, cancel_futures=True)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 from grpc.aio import ServicerContext
 
-from custody.broker import grants, reading, requests, stops, trust, versions
+from custody.broker import direct, grants, reading, requests, stops, trust, versions
 from custody.broker.context import Context, Peer
 from custody.broker.refusals import PerMinute
 from custody.documents.dsse import Envelope
@@ -20,9 +20,9 @@ from custody.server.changes import Changes
 from custody.server.guard import Guard
 from custody.server.pools import Pools
 from custody.server.receipts import Receipts
-from custody.wire.messages import receipt_to, request_to, version_to
+from custody.server.uploads import UploadService
+from custody.wire.messages import place_to, receipt_to, request_to, version_to
 from custody.wire.v1 import broker_pb2 as pb
-from custody.wire.v1.broker_pb2_grpc import BrokerServicer
 
 __all__ = ["MAX_HELLOS", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Service"]
 
@@ -42,7 +42,7 @@ _STALL: Final = 30.0
 """Seconds a reader may leave one message untaken before its stream ends; it can resume where it was."""
 
 
-class Service(BrokerServicer):
+class Service(UploadService):
     """Adapter between gRPC and the broker's use cases; it decides nothing."""
 
     def __init__(  # noqa: PLR0917 - the parts of one server, put together once
@@ -210,7 +210,10 @@ class Service(BrokerServicer):
                 session=opened.session,
                 receipt=receipt_to(opened.receipt),
                 content=opened.content.encode(),
-                files=[pb.FileKeys(file=file, digest_key=key) for file, key in opened.digest_keys.items()],
+                files=[
+                    *(pb.FileKeys(file=file, digest_key=key) for file, key in opened.digest_keys.items()),
+                    *(pb.FileKeys(file=file, sealed=keys) for file, keys in opened.sealed_keys.items()),
+                ],
             )
 
         return await self._guard.answer(context, work)
@@ -260,6 +263,17 @@ class Service(BrokerServicer):
                     yield pb.DigestsPiece(data=piece)
         except CustodyError as error:
             await self._guard.refuse(context, error)
+
+    async def Locate(
+        self, request: pb.LocateRequest, context: "ServicerContext[pb.LocateRequest, pb.Place]"
+    ) -> pb.Place:
+        async def work(peer: Peer) -> pb.Place:
+            place = await self._pools.call(
+                peer.identity, lambda: direct.locate(self._context, peer, request.session, request.file)
+            )
+            return place_to(place.folder, place.ciphertext, place.digests)
+
+        return await self._guard.answer(context, work)
 
     async def CloseSession(
         self, request: pb.CloseSessionRequest, context: "ServicerContext[pb.CloseSessionRequest, pb.Receipt]"

@@ -11,8 +11,9 @@ Sizes count leaves, indices start at zero.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from custody.errors import IntegrityError
 from custody.tlog.checkpoint import EMPTY_ROOT
@@ -38,8 +39,7 @@ HashAt = Callable[[int, int], bytes]
 """``hash_at(level, index)``: the hash of a complete node; the caller asks only for nodes that exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """A complete node and its hash."""
 
     level: int

@@ -73,6 +73,12 @@ class TileReader:
         rows = self._rows(tile_level, index // per_tile)
         return rows[row][index % per_tile]
 
+    def leaves(self, index: int) -> Sequence[bytes]:
+        """Return the leaf hashes ``256 * index`` and following, authenticated. ``ValueError`` where there are none."""
+        if index < 0 or not tile_width(0, index, self._size):
+            raise ValueError(f"no leaf tile {index} in a tree of {self._size}")
+        return self._rows(0, index)[0]
+
     def inclusion_proof(self, index: int) -> list[bytes]:
         """Prove leaf ``index`` under the checkpoint."""
         return inclusion_proof(index, self._size, self.hash_at)

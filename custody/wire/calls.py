@@ -5,65 +5,32 @@ Calls that only read, and calls whose document the broker recognises when it com
 """
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Final, Self, TypeVar
 
 import grpc
 
 from custody.documents.dsse import Envelope
 from custody.entries.receipt import Receipt
+from custody.wire.connection import DEADLINE
 from custody.wire.errors import raise_from_rpc
 from custody.wire.messages import (
     OpenReply,
+    PlaceReply,
     RequestReply,
     VersionReply,
+    place_from,
     receipt_from,
     request_from,
     session_from,
     version_from,
 )
-from custody.wire.tls import TlsFiles, channel_credentials
+from custody.wire.uploads import UploadCalls
 from custody.wire.v1 import broker_pb2 as pb
-from custody.wire.v1.broker_pb2_grpc import BrokerStub
 
-__all__ = ["MAX_MESSAGE", "Calls"]
-
-MAX_MESSAGE: Final = 32 << 20
-_DEADLINE: Final = 30.0
-_Message = TypeVar("_Message")
-_Reply = TypeVar("_Reply")
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_send_message_length", MAX_MESSAGE),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_frame_size", 16_777_215),
-)
+__all__ = ["Calls"]
 
 
-class Calls:
-    """One connection to one broker. Close it, or use it as a context manager. Safe to use from several threads.
-
-    ``server_name`` is the DNS name in the broker's certificate.
-    """
-
-    def __init__(self, address: str, server_name: str, files: TlsFiles) -> None:
-        self.address = address
-        options = [*_OPTIONS, ("grpc.ssl_target_name_override", server_name)]
-        self._channel = grpc.secure_channel(address, channel_credentials(files), options=options)
-        self._stub = BrokerStub(self._channel)
-
-    def close(self) -> None:
-        """Close the connection; calls under way fail."""
-        self._channel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class Calls(UploadCalls):
+    """All calls of the service, over one connection."""
 
     def get_roots(self) -> list[tuple[Envelope, Receipt]]:
         """Roots from genesis on, each with the receipt of its entry."""
@@ -109,7 +76,7 @@ class Calls:
     def get_request(self, request: str, *, seen: int = 0, wait_seconds: int = 0) -> RequestReply:
         """One request; with ``wait_seconds`` only when it has more than ``seen`` entries, or at the end of the wait."""
         message = pb.GetRequestRequest(request=request, seen=seen, wait_seconds=wait_seconds)
-        return request_from(self._call(self._stub.GetRequest, message, deadline=_DEADLINE + wait_seconds))
+        return request_from(self._call(self._stub.GetRequest, message, deadline=DEADLINE + wait_seconds))
 
     def decide(self, envelope: Envelope) -> Receipt:
         """Send a decision."""
@@ -144,18 +111,14 @@ class Calls:
         """The digest list of a file, not yet checked against the content."""
         message = pb.ReadDigestsRequest(session=session, file=file)
         try:
-            return b"".join(piece.data for piece in self._stub.ReadDigests(message, timeout=_DEADLINE * 10))
+            return b"".join(piece.data for piece in self._stub.ReadDigests(message, timeout=DEADLINE * 10))
         except grpc.RpcError as error:
             raise_from_rpc(error, self.address)
+
+    def locate(self, session: str, file: int) -> PlaceReply:
+        """Where a direct session's job reads a file."""
+        return place_from(self._call(self._stub.Locate, pb.LocateRequest(session=session, file=file)))
 
     def close_session(self, session: str) -> Receipt:
         """End a session; the receipt is of its outcome."""
         return receipt_from(self._call(self._stub.CloseSession, pb.CloseSessionRequest(session=session)))
-
-    def _call(
-        self, method: "grpc.UnaryUnaryMultiCallable[_Message, _Reply]", message: _Message, deadline: float = _DEADLINE
-    ) -> _Reply:
-        try:
-            return method(message, timeout=deadline)
-        except grpc.RpcError as error:
-            raise_from_rpc(error, self.address)

@@ -1,19 +1,26 @@
 """Protobuf messages to the things they carry, and back. What comes in is parsed; nothing is verified here."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from custody.documents.dsse import Envelope
 from custody.documents.manifest import Wrap
 from custody.documents.sharing import Slot
 from custody.entries.receipt import MAX_RECEIPT, Receipt
 from custody.errors import FormatError
+from custody.ports import Presigned
+from custody.values import MAX_TIME
 from custody.wire.v1 import broker_pb2 as pb
 
 __all__ = [
     "OpenReply",
+    "PlaceReply",
     "RequestReply",
     "VersionReply",
+    "place_from",
+    "place_to",
     "receipt_from",
     "receipt_to",
     "request_from",
@@ -22,6 +29,9 @@ __all__ = [
     "version_from",
     "version_to",
 ]
+
+_HEADER: Final = re.compile(r"if-match|x-(amz|goog|ms)-[a-z0-9-]{1,100}", re.ASCII | re.IGNORECASE)
+"""What a presigned GET may need. A broker must not make jobs send others' headers to whatever host it likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +60,24 @@ class RequestReply:
 
 @dataclass(frozen=True, slots=True)
 class OpenReply:
-    """An open session: receipt, content, and the digest key (32 bytes) of each file."""
+    """An open session: receipt, content, and for each file the digest key (32 bytes), or in direct mode both keys,
+    sealed.
+    """
 
     session: str
     receipt: Receipt
     content: Envelope
     digest_keys: dict[int, bytes]
+    sealed_keys: dict[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceReply:
+    """Where the broker says that a file lies: below ``folder``, or at two URLs."""
+
+    folder: str
+    ciphertext: Presigned | None
+    digests: Presigned | None
 
 
 def receipt_to(receipt: Receipt) -> pb.Receipt:
@@ -140,5 +162,35 @@ def session_from(message: pb.Session) -> OpenReply:
         message.session,
         receipt_from(message.receipt),
         Envelope.parse(message.content),
-        {item.file: item.digest_key for item in message.files},
+        {item.file: item.digest_key for item in message.files if not item.sealed},
+        {item.file: item.sealed for item in message.files if item.sealed},
     )
+
+
+def place_to(folder: str, ciphertext: Presigned | None, digests: Presigned | None) -> pb.Place:
+    """Make the message."""
+    place = pb.Place(folder=folder)
+    for item, presigned in ((place.ciphertext, ciphertext), (place.digests, digests)):
+        if presigned is not None:
+            item.MergeFrom(
+                pb.SignedRequest(url=presigned.url, headers=presigned.headers, expires=max(0, presigned.expires))
+            )
+    return place
+
+
+def place_from(message: pb.Place) -> PlaceReply:
+    """Read the message. Raises ``FormatError`` unless it is a folder or two URLs, with headers that a GET may have."""
+    urls = message.HasField("ciphertext") and message.HasField("digests")
+    if bool(message.folder) == urls:
+        raise FormatError("the broker names neither a folder nor URLs, or both")
+    if not urls:
+        return PlaceReply(message.folder, None, None)
+    return PlaceReply("", _presigned(message.ciphertext), _presigned(message.digests))
+
+
+def _presigned(message: pb.SignedRequest) -> Presigned:
+    headers = dict(message.headers)
+    for name, value in headers.items():
+        if _HEADER.fullmatch(name) is None or not value.isascii() or not value.isprintable():
+            raise FormatError("the broker signed a request with a header that it may not have")
+    return Presigned(message.url, headers, min(message.expires, MAX_TIME))

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from custody.app.sealing import Sealed
-from tests.doubles.site import Site, write_model
+from tests.doubles.direct import DirectSite
+from tests.doubles.site import Site, impatient, write_model
 
-__all__ = ["draft", "fresh", "sealed", "site", "source"]
+__all__ = ["direct_site", "draft", "fresh", "sealed", "site", "source"]
 
 _numbers = itertools.count(1)
 
@@ -21,6 +22,13 @@ _numbers = itertools.count(1)
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A deployment; each test files requests of its own."""
     with Site(tmp_path_factory.mktemp("deployment") / "site") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def direct_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectSite]:
+    """A deployment where direct mode is permitted, and callers wait for the log for two seconds."""
+    with DirectSite(tmp_path_factory.mktemp("direct") / "site", change_config=impatient) as running:
         yield running
 
 

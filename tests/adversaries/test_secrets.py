@@ -113,6 +113,7 @@ def _slip(site: Site, sealed: Sealed, request: str, slipped: str) -> None:
             ("ListRequests", pb.ListRequestsRequest(page_token=slipped)),
             ("ListRequests", pb.ListRequestsRequest(filter=slipped)),
             ("CloseSession", pb.CloseSessionRequest(session=slipped)),
+            ("Locate", pb.LocateRequest(session=slipped)),
             ("RegisterVersion", pb.RegisterVersionRequest(manifest=slipped.encode())),
             ("ReleaseShare", pb.ReleaseShareRequest(envelope=slipped.encode(), wrapped=slipped.encode() * 40)),
             ("ReleaseShare", pb.ReleaseShareRequest(wrapped=(slipped.encode() * 99)[:WRAPPED_SHARE])),

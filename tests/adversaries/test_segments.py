@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from custody.app.sealing import Sealed
-from custody.crypto.floe import HEADER_SIZE, Encryptor, Params
-from custody.crypto.schedule import file_key
+from custody.crypto.floe import HEADER_SIZE
 from custody.crypto.secret import SecretBytes
 from custody.errors import CustodyError, IntegrityError, NotFoundError
 from custody.segments.layout import FilePlan
@@ -17,7 +16,7 @@ from custody.segments.open import SegmentChecker
 from custody.values import U64
 from custody.wire.messages import OpenReply
 from tests.doubles import malice
-from tests.doubles.site import Site, rng
+from tests.doubles.site import Site
 
 SEGMENT = 1 << 16
 STORED = SEGMENT + 32
@@ -162,20 +161,7 @@ def checker(sealed: Sealed, opened: OpenReply, digest_list: bytes) -> SegmentChe
 def test_a_segment_forged_with_the_file_key(site: Site, sealed: Sealed, target: Target, source: Path) -> None:
     """A former job kept the file key. The broker cannot tell; the job's digest check does, and wipes its buffer."""
     genuine = (source / "weights.bin").read_bytes()
-    plan = FilePlan.of(sealed.content, 1)
-    data = bytearray(target.path.read_bytes())
-    header = bytes(data[:HEADER_SIZE])
-    with malice.version_key(site, sealed) as version_key, file_key(version_key, 1) as key:
-
-        def same_iv(size: int) -> bytes:
-            return header[10:42] if size == 32 else rng(size)
-
-        with Encryptor(key, plan.aad, Params(SEGMENT), same_iv) as floe:
-            assert floe.header == header
-            stored = bytearray(STORED)
-            floe.encrypt_into(2, plan.locate(2).is_final, memoryview(b"backdoor" * (SEGMENT // 8)), memoryview(stored))
-            data[slot(2)] = stored
-    target.path.write_bytes(data)
+    target.path.write_bytes(malice.forge(site, sealed, 1, 2, b"backdoor"))
     with site.calls("job") as job:
         opened = site.open(job, sealed, target.lease)
         served = bytearray(site.read(job, opened.session, 1))

@@ -69,14 +69,14 @@ class People:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[People]:
+def running(directory: Path, kind: type[Site] = Site) -> Iterator[People]:
     """Start a deployment with two rosters, two versions, and a home for everybody."""
     guards = (("custodians", "*", "with-decision", 0), ("board", "frontier/*", "after-quorum", COOL_OFF))
     rosters = [
         Roster(name=name, guards=(pattern,), groups=(_TRIO,), release=mode, cool_off=U64(wait))  # type: ignore[arg-type]
         for name, pattern, mode, wait in guards
     ]
-    with Site(directory / "site", rosters=rosters) as site:
+    with kind(directory / "site", rosters=rosters) as site:
         site.address = f"127.0.0.1:{_free_port()}"
         site.configure()
         site.restart_broker(signal.SIGTERM)

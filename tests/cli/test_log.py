@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from custody.documents.dsse import Envelope
+from custody.documents.dsse import Envelope, Signature
 from tests.doubles.command import Custody
 from tests.doubles.site import DEPLOYMENT, JOB, Site, write_model
 
@@ -99,6 +99,19 @@ def test_a_tampered_log_ends_with_eleven_and_names_what_is_wrong(auditor: Audito
     assert {finding["follows"] for finding in report["findings"][1:]} == {index}
 
 
+def test_the_structure_alone_says_that_nothing_was_judged(auditor: Auditor) -> None:
+    done = auditor.custody("log", "verify", "log", "--structure")
+    assert "13 of 13 hashed, none judged but trust roots" in done.out
+    assert json.loads(auditor.custody("log", "verify", "log", "--structure", "--output", "json").out)["audited"] == 1
+
+
+def test_a_second_run_with_a_state_judges_what_is_new_unless_told_otherwise(auditor: Auditor) -> None:
+    run = ("log", "verify", "log", "--state", "second.state", "--output", "json")
+    begun = [json.loads(auditor.custody(*run, *more).out)["begun"] for more in ((), (), ("--anew",))]
+    assert begun == [0, 13, 0]
+    assert "earlier runs judged those before entry 13" in auditor.custody(*run[:-2]).out
+
+
 def test_the_state_of_an_earlier_run_refuses_a_rollback(auditor: Auditor) -> None:
     auditor.custody("log", "verify", "log", "--state", "audit.state")
     newest = auditor.log / "checkpoints/13"
@@ -116,6 +129,8 @@ def test_the_state_of_an_earlier_run_refuses_a_rollback(auditor: Auditor) -> Non
 def test_the_broker_shows_its_log(auditor: Auditor) -> None:
     assert "OK: nothing found" in auditor.custody("log", "verify", "--broker").out
     assert "broker-start" in auditor.custody("log", "show").out
+    assert JOB in auditor.custody("log", "who", "--version", "demo/model@1").out
+    assert "page.html" in auditor.custody("log", "report", "--broker", "--html", "page.html").out
 
 
 def test_what_is_pinned_counts(auditor: Auditor) -> None:
@@ -179,6 +194,27 @@ def test_a_receipt_is_passed_on_and_checked_without_the_log(auditor: Auditor) ->
     assert (data["valid"], data["index"], data["entry"]["type"]) == (True, index, "grant")
 
 
+def test_a_receipt_is_held_against_the_document_that_it_is_to_be_of(auditor: Auditor) -> None:
+    custody = auditor.custody
+    for kind, name in (("session-intent", "one"), ("session-outcome", "two"), ("grant", "three")):
+        custody("log", "prove", auditor.index(kind), "--out", name, "--log", "log")
+    shown = custody("log", "show", auditor.index("session-intent"), "--log", "log", "--output", "json")
+    reference = json.loads(shown.out)["entry"]["documents"][0]
+    document = auditor.log / "documents" / reference["envelope"]
+    for name in ("one", "two"):
+        assert "The receipt is valid" in custody("log", "check-receipt", name, "--document", document).out
+    assert "of another entry" in custody("log", "check-receipt", "three", "--document", document, code=11).message
+    envelope = Envelope.parse(document.read_bytes())
+    (signature,) = envelope.signatures
+    again = Envelope(
+        payload=envelope.payload,
+        payloadType=envelope.payloadType,
+        signatures=(Signature(keyid=signature.keyid, sig=signature.sig[::-1]),),
+    )
+    (custody.directory / "resigned.json").write_bytes(again.encode())
+    assert "of another entry" in custody("log", "check-receipt", "one", "--document", "resigned.json", code=11).message
+
+
 def test_a_receipt_that_was_edited_is_refused(auditor: Auditor) -> None:
     auditor.custody("log", "prove", 3, "--out", "one", "--log", "log")
     auditor.custody("log", "prove", 4, "--out", "two", "--log", "log")
@@ -189,7 +225,18 @@ def test_a_receipt_that_was_edited_is_refused(auditor: Auditor) -> None:
 
 
 def test_the_help_has_examples(auditor: Auditor) -> None:
-    for words in ([], ["verify"], ["show"], ["prove"], ["check-receipt"]):
+    for words in (
+        [],
+        ["verify"],
+        ["show"],
+        ["prove"],
+        ["check-receipt"],
+        ["who"],
+        ["what"],
+        ["diff"],
+        ["watch"],
+        ["report"],
+    ):
         shown = auditor.custody("log", *words, "--help").out
         assert "Example" in shown
         assert "custody log " in shown

@@ -5,8 +5,12 @@ import json
 import shutil
 from pathlib import Path
 
+from custody.tlog.checkpoint import Checkpoint
+from custody.tlog.note import ED25519, NoteSigner
 from tests.cli.conftest import CEREMONY, DEPLOYMENT, PERSONS, Deployment
 from tests.doubles.command import PASSPHRASE, Custody
+
+WITNESS_KEY = "witness/witness.key"
 
 
 def _digest(deployment: Deployment, path: object = "prod/keys/root.json") -> str:
@@ -197,3 +201,23 @@ def test_a_draft_is_never_overwritten(deployment: Deployment) -> None:
 def test_something_else_than_a_root_is_refused(deployment: Deployment) -> None:
     done = deployment.custody("root", "show", "prod/keys/ca.pem", code=10)
     assert done.message.startswith("prod/keys/ca.pem: root: ")
+
+
+def test_a_root_that_names_another_log_says_where_the_one_before_ended(deployment: Deployment) -> None:
+    prod = deployment.directory / "prod"
+    log, witness = (NoteSigner.parse((prod / path).read_text().strip()) for path in ("broker/log.key", WITNESS_KEY))
+    key = NoteSigner(f"{DEPLOYMENT}-2", ED25519, bytes(range(32)))
+    vkey, policy = prod / "keys/log.vkey", prod / "keys/witness.policy"
+    policy.write_text(policy.read_text().replace(vkey.read_text().strip(), key.vkey.encode()))
+    vkey.write_text(key.vkey.encode())
+    create = ["root", "create", "--dir", "prod", "--previous", "prod/keys/root.json", "--out", "one.json"]
+    done = deployment.custody(*create, code=11)
+    assert done.message == f"trust root of epoch 1 names another log, and not where {DEPLOYMENT} ended"
+    text = Checkpoint(DEPLOYMENT, 7, b"r" * 32).encode()
+    ceremony = prod / "ceremony.toml"
+    ceremony.write_text(ceremony.read_text().replace("[log]\n", '[log]\npredecessor = "final.checkpoint"\n'))
+    (prod / "final.checkpoint").write_bytes(text + b"\n" + log.sign(text))
+    assert "the final checkpoint of" in deployment.custody(*create, code=11).message
+    (prod / "final.checkpoint").write_bytes(text + b"\n" + log.sign(text) + witness.sign(text, 1_700_000_000))
+    deployment.custody(*create)
+    assert "+ log before it ends with" in _sign(deployment, "one.json", "alice")

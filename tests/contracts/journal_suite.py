@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from custody.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
-from custody.ports import Journal, JournalTransaction
+from custody.ports import Journal, JournalTransaction, Pruned
 
 __all__ = ["DEPLOYMENT", "ROW_KEY", "Edit", "JournalSuite", "Open"]
 
@@ -228,6 +228,61 @@ class JournalSuite:
             transaction.delete_shares("r")
         assert journal.shares("r") == {}
         assert journal.shares("other") == {"0/1": b"stays"}
+
+    # ------------------------------------------------------------------------------------------------------- pruning
+
+    def test_pruned_entries_and_documents_are_gone_and_the_others_keep_their_numbers(
+        self, journal: Journal, open_again: Open
+    ) -> None:
+        append(journal, b"a", b"b", b"c")
+        with journal.transaction() as transaction:
+            transaction.add_document(DIGEST, DOCUMENT)
+        assert journal.pruned() is None
+        to = Pruned(2, b"r" * 32)
+        journal.prune(to, [DIGEST, "0" * 64])
+        assert append(journal, b"d") == [3]
+        for ledger in (journal, open_again()):
+            assert ledger.pruned() == to
+            assert ledger.size() == 4
+            assert [(row.index, row.entry) for row in ledger.rows(2, 9)] == [(2, b"c"), (3, b"d")]
+            with pytest.raises(IntegrityError, match="entry 0"):
+                ledger.rows(0, 9)
+            with pytest.raises(NotFoundError):
+                ledger.document(DIGEST)
+
+    def test_more_is_pruned_each_time_and_something_always_stays(self, journal: Journal) -> None:
+        append(journal, b"a", b"b", b"c")
+        for size in (0, 3, 4):
+            with pytest.raises(ConflictError):
+                journal.prune(Pruned(size, bytes(32)), [])
+        journal.prune(Pruned(1, bytes(32)), [])
+        with pytest.raises(ConflictError):
+            journal.prune(Pruned(1, bytes(32)), [])
+        journal.prune(Pruned(2, bytes(32)), [])
+        assert journal.size() == 3
+        assert [row.entry for row in journal.rows(2, 9)] == [b"c"]
+
+    @pytest.mark.parametrize(
+        "change", ["size = 2", "size = -1", "root = :other", "mac = :other", "root = :short", "size = 9000000000"]
+    )
+    def test_what_is_said_to_be_pruned_cannot_be_edited(self, journal: Journal, edit: Edit, change: str) -> None:
+        append(journal, b"a", b"b", b"c")
+        journal.prune(Pruned(1, bytes(32)), [])
+        assert journal.pruned() is not None
+        values = {name: data for name, data in (("other", b"x" * 32), ("short", b"x")) if f":{name}" in change}
+        edit(f"UPDATE pruned SET {change}", **values)  # noqa: S608 - our own words
+        with pytest.raises(IntegrityError, match="pruned"):
+            journal.pruned()
+        with pytest.raises(IntegrityError, match="pruned"):
+            journal.prune(Pruned(2, bytes(32)), [])
+
+    def test_what_another_deployment_or_row_key_pruned_is_refused(self, journal: Journal, open_again: Open) -> None:
+        append(journal, b"a", b"b")
+        journal.prune(Pruned(1, bytes(32)), [])
+        assert open_again().pruned()
+        for other in ({"deployment": "staging.example.org/log"}, {"row_key": bytes(32)}):
+            with pytest.raises(IntegrityError, match="pruned"):
+                open_again(**other).pruned()
 
     # --------------------------------------------------------------------------------------------- the checkpoint
 

@@ -10,7 +10,7 @@ import pytest
 from custody.adapters.ledger import SqlJournal, open_journal
 from custody.adapters.ledger_errors import LedgerStoppedError
 from custody.errors import ConfigError, UnavailableError
-from custody.ports import Journal
+from custody.ports import Journal, Pruned
 from tests.contracts.journal_suite import DEPLOYMENT, ROW_KEY, Edit, JournalSuite, Open, append
 
 
@@ -91,6 +91,18 @@ def test_a_newer_schema_is_refused(open_again: Open, edit: Edit) -> None:
     edit("UPDATE ledger_version SET version_num = '9999'")
     with pytest.raises(ConfigError, match="schema 9999"):
         open_again()
+
+
+def test_a_ledger_of_the_first_schema_is_brought_up_to_date(open_again: Open, edit: Edit) -> None:
+    journal = open_again()
+    append(journal, b"a", b"b")
+    journal.close()
+    edit("DROP TABLE pruned")
+    edit("UPDATE ledger_version SET version_num = '0001'")
+    again = open_again()
+    assert [row.entry for row in again.rows(0, 9)] == [b"a", b"b"]
+    again.prune(Pruned(1, bytes(32)), [])
+    assert again.pruned() == Pruned(1, bytes(32))
 
 
 def test_a_commit_reaches_the_disk_before_it_returns(open_again: Open) -> None:

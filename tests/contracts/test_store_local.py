@@ -10,6 +10,7 @@ import pytest
 from custody.adapters import local_files, store_local
 from custody.adapters.store import open_store
 from custody.adapters.store_local import LocalStore
+from custody.client.settings import Surroundings
 from custody.errors import ConfigError, IntegrityError, StoppedError, UnavailableError
 from tests.contracts.store_suite import StoreSuite
 from tests.doubles.store import Dead, Fault, FaultyOs, FaultyStore
@@ -347,8 +348,8 @@ def test_a_replaced_blob_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypat
 
 def test_a_url_names_the_store(tmp_path: Path) -> None:
     (tmp_path / "with space").mkdir()
-    open_store(f"file://{tmp_path}/with%20space").put_new("a", b"x")
-    assert open_store(f"file:{tmp_path}/with space").get("a") == b"x"
+    open_store(f"file://{tmp_path}/with%20space", Surroundings.real()).put_new("a", b"x")
+    assert open_store(f"file:{tmp_path}/with space", Surroundings.real()).get("a") == b"x"
 
 
 @pytest.mark.parametrize(
@@ -368,4 +369,4 @@ def test_a_url_names_the_store(tmp_path: Path) -> None:
 )
 def test_a_url_that_names_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
-        open_store(url)
+        open_store(url, Surroundings.real())

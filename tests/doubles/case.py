@@ -306,6 +306,7 @@ class Case:
             "beneficiary": document.workload.spiffe,
             "files": document.files,
             "ceiling": document.bytes,
+            "mode": None if document.xwing is None else "direct",
             "parent": self.found.grant_entry,
         }
         return self._append("session-intent", envelope, fields=fields, changes=changes)

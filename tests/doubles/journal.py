@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from custody.adapters.ledger_errors import LedgerStoppedError
 from custody.errors import UnavailableError
-from custody.ports import Journal, JournalRow, JournalTransaction
+from custody.ports import Journal, JournalRow, JournalTransaction, Pruned
 from tests.doubles.store import Dead, Fault
 
 __all__ = ["FaultyJournal"]
@@ -87,6 +87,12 @@ class FaultyJournal:
 
     def swap_checkpoint(self, old: bytes | None, new: bytes) -> None:
         self._do("swap", lambda: self._journal.swap_checkpoint(old, new), writes=True)
+
+    def pruned(self) -> Pruned | None:
+        return self._do("pruned", self._journal.pruned)
+
+    def prune(self, to: Pruned, documents: Collection[str]) -> None:
+        self._do("prune", lambda: self._journal.prune(to, documents), writes=True)
 
     def close(self) -> None:
         self._journal.close()

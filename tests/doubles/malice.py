@@ -20,16 +20,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from custody.app.ca import Authority
 from custody.app.sealing import Sealed
 from custody.crypto import hpke, schedule
+from custody.crypto.floe import HEADER_SIZE, Encryptor, Params
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sharing import Group, Share, recover
 from custody.documents.dsse import Document, Envelope, Signature, Signer, pae, sign
 from custody.documents.manifest import Manifest, Wrap
 from custody.documents.sharing import Sharing, Slot
 from custody.entries.entry import Entry
+from custody.segments.layout import FilePlan
 from custody.wire.tls import TlsFiles
-from tests.doubles.site import DEPLOYMENT, Site, now
+from tests.doubles.site import DEPLOYMENT, Site, now, rng
 
-__all__ = ["certificate", "entries", "reseal", "shares_of", "sign_json", "sign_raw", "stored", "version_key"]
+__all__ = ["certificate", "entries", "forge", "reseal", "shares_of", "sign_json", "sign_raw", "stored", "version_key"]
 
 
 def stored(site: Site, sealed: Sealed, name: str) -> Path:
@@ -66,6 +68,27 @@ def version_key(site: Site, sealed: Sealed) -> SecretBytes:
         ]
         with recover(shares, groups) as s:
             return schedule.version_key(s, bytes.fromhex(sealed.content.vid), DEPLOYMENT, sealed.content.version)
+
+
+def forge(site: Site, sealed: Sealed, file: int, i: int, word: bytes) -> bytes:
+    """A stored file in which segment ``i`` repeats ``word``. Whoever kept the file key can make it: its tag is good."""
+    plan = FilePlan.of(sealed.content, file)
+    data = bytearray(stored(site, sealed, f"{file}.floe").read_bytes())
+    header, where = bytes(data[:HEADER_SIZE]), plan.locate(i)
+
+    def same_iv(size: int) -> bytes:
+        return header[10:42] if size == 32 else rng(size)
+
+    with (
+        version_key(site, sealed) as key,
+        schedule.file_key(key, file) as secret,
+        Encryptor(secret, plan.aad, Params(plan.segment), same_iv) as floe,
+    ):
+        assert floe.header == header
+        plaintext = memoryview((word * (where.length // len(word) + 1))[: where.length])
+        out = memoryview(data)[where.stored_offset : where.stored_offset + where.stored_length]
+        floe.encrypt_into(i, where.is_final, plaintext, out)
+    return bytes(data)
 
 
 def reseal(

@@ -9,7 +9,7 @@ import msgspec
 
 from custody.adapters.store_local import LocalStore
 from custody.app.recovery import RecoveredFile, choose_files, hold, open_share, rebuild_key, write_files
-from custody.app.sealing import Sealed, Sealing, seal
+from custody.app.sealing import IntoStore, Sealed, Sealing, seal
 from custody.app.source import scan
 from custody.app.versions import find_version
 from custody.documents.actor import Person
@@ -50,7 +50,7 @@ class SealSite:
         return seal(
             replace(job, **changes),
             root=self.world.root,
-            store=store or self.store,
+            target=IntoStore(store or self.store, version),
             rng=self.world.rng,
             random_into=self.fill,
             clock=lambda: self.world.now,

@@ -38,7 +38,7 @@ class Sealed:
     digests: bytearray
     blob: MemoryBlob = field(init=False)
 
-    def open(self) -> OpenFile:
+    def open(self, fetch: int = 0) -> OpenFile:
         self.blob = MemoryBlob(self.ciphertext)
         return OpenFile.open(
             self.plan,
@@ -47,11 +47,12 @@ class Sealed:
             digest_key=self.digest_key,
             ciphertext=self.blob,
             digests=MemoryBlob(self.digests),
+            fetch=fetch,
         )
 
-    def read(self, *, threads: int = 1) -> bytes:
+    def read(self, *, threads: int = 1, fetch: int = 0) -> bytes:
         out = bytearray(self.plan.size)
-        with self.open() as file:
+        with self.open(fetch) as file:
             file.read_into(0, memoryview(out), threads=threads)
         return bytes(out)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 
 from custody.adapters.store import open_store
-from custody.app.sealing import Sealed, Sealing, seal
+from custody.app.sealing import IntoStore, Sealed, Sealing, seal
 from custody.app.source import scan
+from custody.client.settings import Surroundings
 from custody.crypto import hpke, keys
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import random_into
@@ -21,6 +22,7 @@ from custody.documents.session import OpenSession
 from custody.documents.sharing import Sharing
 from custody.documents.stop import Stop
 from custody.documents.terms import Terms
+from custody.ports import Store
 from custody.values import U64, Time
 from custody.wire.calls import Calls
 from custody.wire.messages import OpenReply, RequestReply
@@ -98,11 +100,15 @@ class Site(Deployment):
                 segment=segment,
             ),
             root=self.root,
-            store=open_store((self.directory / "store").resolve().as_uri()),
+            target=IntoStore(self.store(), version),
             rng=rng,
             random_into=random_into,
             clock=now,
         )
+
+    def store(self) -> Store:
+        """The store of this deployment, as whoever may write it has it."""
+        return open_store((self.directory / "store").resolve().as_uri(), Surroundings.real())
 
     def register(self, sealed: Sealed) -> None:
         with self.calls("dave") as calls:

@@ -121,6 +121,7 @@ def test_every_command_of_the_runbooks(demo: Path) -> None:
     assert isinstance(leases, list)
     variables["L"] = str(leases[0]["lease"])
     bash(commands(books.pop("log-blocked")), demo, **variables)
+    bash(commands(books.pop("alerts")), demo, **variables)
     os.kill(int((demo / "broker.pid").read_text()), signal.SIGKILL)
     bash(commands(books.pop("ledger-lost")), demo, **variables)
     bash([f"{demo}/down; {demo}/up"], demo)

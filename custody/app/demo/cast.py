@@ -92,8 +92,10 @@ def issue(stage: Stage) -> None:
     stage.run(None, "ca", "issue", JOB, "--ca", authority, "--out", str(stage.home("job") / "tls"), show=False)
 
 
-def profiles(stage: Stage, address: str) -> None:
-    """Write each home's settings: where the broker is, which key and certificate are its own."""
+def profiles(stage: Stage, address: str, store: str) -> None:
+    """Write each home's settings: where the broker is, which key and certificate are its own. Dave, who seals, does not
+    even know where the store is.
+    """
     for who in (*_PEOPLE, "job"):
         path = stage.home(who) / "custody.toml"
         pins = [line for line in path.read_text().splitlines() if line.startswith(("deployment", "genesis"))]
@@ -101,7 +103,7 @@ def profiles(stage: Stage, address: str) -> None:
         lines = [
             *pins,
             *own,
-            f'store = "file:{stage.directory / "store"}"',
+            *([f'store = "{store}"'] if who != "dave" else []),
             "[broker]",
             f'address = "{address}"',
             f'server_name = "{_SERVER_NAME}"',

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ class Stage:
     say: Callable[[str], None]
     title: Callable[[str], None]
     servers: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
+    abrupt: set[str] = field(default_factory=set)
 
     def home(self, who: str) -> Path:
         """Where somebody keeps settings, keys and memory."""
@@ -61,7 +62,16 @@ class Stage:
         found: dict[str, Any] = json.loads(answer)
         return found
 
-    def serve(self, name: str, *words: str) -> str:
+    def background(self, name: str, command: Sequence[str]) -> None:
+        """Start a program that is none of ours, says nothing, and takes too long to end of itself: it is killed."""
+        self.abrupt.add(name)
+        with (self.directory / f"{name}.err").open("a") as errors:
+            self.servers[name] = subprocess.Popen(
+                command, cwd=self._base(), stdout=errors, stderr=errors, text=True, start_new_session=True
+            )
+        (self.directory / f"{name}.pid").write_text(f"{self.servers[name].pid}\n")
+
+    def serve(self, name: str, *words: str, environment: Mapping[str, str] | None = None) -> str:
         """Start a server and return the address in the line with which it says that it is ready."""
         with (self.directory / f"{name}.err").open("a") as errors:
             process = subprocess.Popen(
@@ -71,6 +81,7 @@ class Stage:
                 stderr=errors,
                 text=True,
                 start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )
         self.servers[name] = process
         (self.directory / f"{name}.pid").write_text(f"{process.pid}\n")
@@ -86,6 +97,8 @@ class Stage:
         process = self.servers.pop(name, None)
         if process is None:
             return
+        if name in self.abrupt:
+            process.kill()
         process.terminate()
         try:
             process.wait(15)

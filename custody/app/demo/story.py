@@ -9,6 +9,7 @@ from typing import Final
 
 from custody.adapters import small_files
 from custody.app.demo.cast import CUSTODIANS, DEPLOYMENT, JOB, VERSION, ceremony, issue, profiles, write_job
+from custody.app.demo.places import Place
 from custody.app.demo.stage import Stage
 from custody.errors import CustodyError, DeniedError, IntegrityError, UnavailableError
 
@@ -22,7 +23,7 @@ cd -- "$(dirname -- "${{BASH_SOURCE[0]}}")"
 """
 
 
-def tell(stage: Stage, model: Path, monotonic: Callable[[], float]) -> None:
+def tell(stage: Stage, model: Path, place: Place, monotonic: Callable[[], float]) -> None:
     """Tell the whole story. Raises ``CustodyError`` when anything does not happen as it should."""
     begin = monotonic()
     stage.title(f"A new deployment, {DEPLOYMENT}, in {stage.directory}")
@@ -30,23 +31,23 @@ def tell(stage: Stage, model: Path, monotonic: Callable[[], float]) -> None:
     ceremony(stage)
     stage.title("A witness and a broker start; they speak mTLS with hour-long certificates")
     issue(stage)
-    address = _servers(stage)
-    profiles(stage, address)
+    address = _servers(stage, place)
+    profiles(stage, address, place.url)
     request, lease = _agree(stage, model)
     _fetch(stage, model, request)
-    _tamper(stage, request)
+    _tamper(stage, place, request)
     _blind(stage, request)
     _revoke(stage, lease, model)
     _audit(stage)
-    for name in ("broker", "witness"):
+    for name in ("broker", "witness", "s3"):
         stage.stop(name)
-    _leave(stage, address)
+    _leave(stage, place, address)
     stage.title(f"Done in {monotonic() - begin:.0f} seconds")
-    _next(stage)
+    _next(stage, place)
 
 
-def _servers(stage: Stage) -> str:
-    small_files.make_directory(stage.directory / "store", 0o750)
+def _servers(stage: Stage, place: Place) -> str:
+    place.prepare(stage)
     witness = stage.serve("witness", *_WITNESS, "--listen", "127.0.0.1:0")
     stage.run(
         None,
@@ -56,8 +57,10 @@ def _servers(stage: Stage) -> str:
     )
     config = stage.directory / "broker/broker.toml"
     # The demo shows a blocked log; nobody should wait long for it.
-    small_files.replace(config, config.read_bytes().replace(b"receipt-timeout = 10", b"receipt-timeout = 4"), 0o600)
-    return stage.serve("broker", *_BROKER)
+    text = config.read_text().replace("receipt-timeout = 10", "receipt-timeout = 4")
+    text = text.replace('url = "file:../store"', f'url = "{place.url}"')
+    small_files.replace(config, text.encode(), 0o600)
+    return stage.serve("broker", *_BROKER, environment=place.environment)
 
 
 _WITNESS: Final = (
@@ -69,8 +72,8 @@ _BROKER: Final = ("broker", "serve", "--config", "broker/broker.toml")
 def _agree(stage: Stage, model: Path) -> tuple[str, str]:
     """Seal, ask, and have two of three custodians approve. Returns request and lease."""
     stage.title("Dave seals the model: encrypted, its key split among three custodians, nobody has it")
+    stage.say("  It goes into the store through the broker: Dave has no password of the store.")
     stage.run("dave", "seal", str(model), VERSION, passphrase=True)
-    stage.run("dave", "register", VERSION)
     stage.title("He asks for it on behalf of the serving job")
     asked = stage.ask(
         "dave",
@@ -105,13 +108,12 @@ def _fetch(stage: Stage, model: Path, request: str) -> None:
     stage.say(f"  SHA-256 of {biggest.name}, sealed and fetched: {_sha256(biggest)}")
 
 
-def _tamper(stage: Stage, request: str) -> None:
+def _tamper(stage: Stage, place: Place, request: str) -> None:
     stage.title("Somebody with the store's password flips one bit: refused, and the segment is named")
-    victim = max((stage.directory / "store").rglob("*.floe"), key=lambda path: path.stat().st_size)
-    _flip(victim)
+    place.flip()
     out = str(stage.directory / "fetched-again")
     stage.run("job", "fetch", request[:12], "--out", out, "--patience", "5s", expect=IntegrityError.exit_code)
-    _flip(victim)
+    place.flip()
 
 
 def _blind(stage: Stage, request: str) -> None:
@@ -152,34 +154,46 @@ def _audit(stage: Stage) -> None:
     stage.run("auditor", "log", "show", "--log", log, "--root", str(stage.directory / "keys"), "--last", "12")
 
 
-def _leave(stage: Stage, address: str) -> None:
+def _leave(stage: Stage, place: Place, address: str) -> None:
     """Leave what starts and stops the servers again."""
     config = stage.directory / "broker/broker.toml"
     small_files.replace(config, config.read_text().replace("127.0.0.1:0", address).encode(), 0o600)
     port = config.read_text().rsplit("http://127.0.0.1:", 1)[1].split('"')[0]
     custody = shlex.join([sys.executable, "-m", "custody.cli"])
-    up = _SCRIPT.format(what="Starts the witness and the broker of this demo in the background.") + (
-        f"{custody} {' '.join(_WITNESS)} --listen 127.0.0.1:{port} >witness.out 2>>witness.err & echo $! >witness.pid\n"
-        f"{custody} {' '.join(_BROKER)} >broker.out 2>>broker.err & echo $! >broker.pid\n"
+    setting = "".join(f"{name}={shlex.quote(value)} " for name, value in place.environment.items())
+    first = ""
+    if place.command:
+        first = (
+            f"{shlex.join(place.command)} >s3.out 2>>s3.err & echo $! >s3.pid\n"
+            f"for _ in $(seq 300); do (: </dev/tcp/127.0.0.1/{place.port}) 2>/dev/null && break; sleep 0.1; done\n"
+        )
+    up = _SCRIPT.format(what="Starts the servers of this demo in the background.") + (
+        f"{first}{custody} {' '.join(_WITNESS)} --listen 127.0.0.1:{port} >witness.out 2>>witness.err &\n"
+        "echo $! >witness.pid\n"
+        f"{setting}{custody} {' '.join(_BROKER)} >broker.out 2>>broker.err & echo $! >broker.pid\n"
         "for _ in $(seq 100); do grep -qs listening broker.out && exit 0; sleep 0.1; done\n"
         "tail -n 1 broker.err >&2\n"
         "exit 1\n"
     )
-    down = _SCRIPT.format(what="Stops the broker and the witness of this demo.") + (
-        "for name in broker witness; do\n"
-        '    [ ! -f "$name.pid" ] || { kill "$(cat "$name.pid")" 2>/dev/null || true; rm -f "$name.pid"; }\n'
+    down = _SCRIPT.format(what="Stops the servers of this demo.") + (
+        "for name in broker witness s3; do\n"
+        '    signal=TERM; [ "$name" != s3 ] || signal=KILL\n'
+        '    [ -f "$name.pid" ] || continue\n'
+        '    kill -s "$signal" "$(cat "$name.pid")" 2>/dev/null || true\n'
+        '    rm -f "$name.pid"\n'
         "done\n"
     )
     for name, text in (("up", up), ("down", down)):
         small_files.replace(stage.directory / name, text.encode(), 0o755)
 
 
-def _next(stage: Stage) -> None:
+def _next(stage: Stage, place: Place) -> None:
     homes = stage.directory / "homes"
     for line in (
         "What you can try next (the certificates last an hour):",
         f'  export PATH="{Path(sys.executable).parent}:$PATH"',
         f"  {stage.directory}/up",
+        *(f"  export {name}={value}    # for break glass only" for name, value in place.environment.items()),
         f"  custody --home {homes}/dave versions",
         f'  custody --home {homes}/dave request {VERSION} --for {JOB} --purpose serving --reason "my turn" \\',
         f"      --passphrase-fd 3 3<{homes}/dave/passphrase",
@@ -194,14 +208,6 @@ def _next(stage: Stage) -> None:
 def _biggest(model: Path) -> Path:
     files = [path for path in model.rglob("*") if path.is_file()] if model.is_dir() else [model]
     return max(files, key=lambda path: path.stat().st_size)
-
-
-def _flip(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(path.stat().st_size // 2)
-        byte = file.read(1)[0]
-        file.seek(-1, 1)
-        file.write(bytes([byte ^ 1]))
 
 
 def _sha256(path: Path) -> str:

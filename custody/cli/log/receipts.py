@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from custody.app.auditing import check_receipt_file, view_log, write_receipt
+from custody.app.auditing import check_receipt_file, require_document, view_log, write_receipt
 from custody.audit.summary import what, who
 from custody.cli.log.group import DIRECTORY, FILE, log, opened
 from custody.cli.log.shown import show_entry
@@ -48,20 +48,30 @@ def prove(  # noqa: PLR0917 - click passes them by name
 
 @log.command(name="check-receipt")
 @click.argument("file", type=FILE)
+@click.option(
+    "--document", type=FILE, metavar="FILE", help="Require that the entry names exactly this signed document."
+)
 @roots_option
 @genesis_option
 @click.pass_context
-def check_receipt(ctx: click.Context, file: Path, roots: tuple[Path, ...], genesis: str | None) -> None:
+def check_receipt(
+    ctx: click.Context, file: Path, document: Path | None, roots: tuple[Path, ...], genesis: str | None
+) -> None:
     """Check a receipt offline: this entry is in the log, and a quorum of witnesses saw it there.
 
-    A receipt proves the entry that it holds and no other: read what it says.
+    A receipt proves the entry that it holds and no other: read what it says, or give the document that it is to be of,
+    such as the session that custody fetch --receipts kept beside it. Whoever signed the document, the receipt does not
+    prove that: the audit of the log does.
 
     Examples:
       custody log check-receipt grant.receipt
       custody log check-receipt grant.receipt --root keys --genesis 5d1f...
+      custody log check-receipt 0f3c.intent.receipt --document 0f3c.open.json
     """
     output = place(ctx).out
     judged = check_receipt_file(file, home_of(ctx), roots, genesis)
+    if document is not None:
+        require_document(judged.verified.entry, document)
     verified = judged.verified
     times = {name: _time(seconds) for name, seconds in sorted(verified.cosigned.items())}
     if judged.root.digest != verified.entry.root:
@@ -77,6 +87,7 @@ def check_receipt(ctx: click.Context, file: Path, roots: tuple[Path, ...], genes
     show_entry(output, verified.index, verified.entry, verified.leaf)
     output.result(
         {
+            "document": str(document) if document else None,
             "cosigned": {name: int(time) for name, time in verified.cosigned.items()},
             "entry": json.loads(encode(verified.entry)),
             "epoch": int(judged.root.epoch),

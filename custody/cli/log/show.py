@@ -1,6 +1,7 @@
 """``custody log show``: entries one a line, or one in full with its documents."""
 
 import json
+from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,8 +9,10 @@ import click
 
 from custody.app.auditing import view_log
 from custody.audit.kinds import document_of
+from custody.audit.questions import Window
 from custody.audit.summary import what, who
 from custody.audit.view import LogView
+from custody.cli.log.asking import window, window_options
 from custody.cli.log.group import DIRECTORY, log, opened
 from custody.cli.log.shown import show_entry
 from custody.cli.output import Output
@@ -29,6 +32,7 @@ _SHOWN: Final = 20
 @click.argument("index", type=click.IntRange(min=0), required=False)
 @click.option("--last", type=click.IntRange(min=1), default=_SHOWN, show_default=True, metavar="N", help="How many.")
 @click.option("--log", "directory", type=DIRECTORY, metavar="DIR", help="Directory of the log.  [default: the broker]")
+@window_options
 @roots_option
 @genesis_option
 @click.pass_context
@@ -36,6 +40,8 @@ def show(  # noqa: PLR0917 - click passes them by name
     ctx: click.Context,
     index: int | None,
     last: int,
+    since: str | None,
+    until: str | None,
     directory: Path | None,
     roots: tuple[Path, ...],
     genesis: str | None,
@@ -46,19 +52,27 @@ def show(  # noqa: PLR0917 - click passes them by name
 
     Examples:
       custody log show --log /srv/custody/log --last 50
+      custody log show --log /srv/custody/log --since 2026-11-22 --until 2026-11-23 --last 1000
       custody log show 17 --log /srv/custody/log --root keys
     """
     output = place(ctx).out
+    wanted = window(since, until)
+    if index is not None and wanted != Window():
+        raise click.UsageError("--since and --until choose among entries: not with INDEX")
     with opened(ctx, directory) as source:
         view = view_log(source, home_of(ctx), roots, genesis)
         if index is None:
-            _table(output, view, last)
+            _table(output, view, last, wanted)
         else:
             _one(output, view, index)
 
 
-def _table(output: Output, view: LogView, last: int) -> None:
-    found = [(index, _parsed(data)) for index, data in view.entries(max(0, view.size - last), view.size)]
+def _table(output: Output, view: LogView, last: int, wanted: Window) -> None:
+    if wanted == Window():
+        found = [(index, _parsed(data)) for index, data in view.entries(max(0, view.size - last), view.size)]
+    else:
+        parsed = ((index, _parsed(data)) for index, data in view.entries(0, view.size))
+        found = list(deque((item for item in parsed if item[1] and wanted.holds(item[1].time)), last))
     lines = [
         (str(index), str(entry.time), entry.type, who(entry), what(entry))
         if entry
@@ -102,4 +116,4 @@ def _parsed(data: bytes) -> Entry | None:
 
 def _under(view: LogView) -> str:
     names = ", ".join(sorted(view.checkpoint.cosigned))
-    return f"under the checkpoint of size {view.size}, cosigned by {names}; freshness unverified"
+    return f"under the checkpoint of size {view.size}, cosigned by {names}; not audited, freshness unverified"

@@ -15,11 +15,15 @@ from custody.values import Time
 
 __all__ = ["verify"]
 
+_OPEN_SHOWN = 3
+
 
 @log.command()
 @click.argument("source", type=DIRECTORY, required=False)
 @click.option("--broker", is_flag=True, help="Read the log from the broker that custody.toml names.")
 @click.option("--state", type=FILE, metavar="FILE", help="Memory of earlier runs: refuses a shorter log and a fork.")
+@click.option("--anew", is_flag=True, help="With --state: judge again what an earlier run judged.")
+@click.option("--structure", is_flag=True, help="Only hashes, tiles, checkpoints and trust roots.")
 @click.option("--deployment", metavar="ID", help="Deployment id.  [default: the pinned one]")
 @genesis_option
 @click.pass_context
@@ -28,6 +32,8 @@ def verify(  # noqa: PLR0917 - click passes them by name
     source: Path | None,
     broker: bool,
     state: Path | None,
+    anew: bool,
+    structure: bool,
     deployment: str | None,
     genesis: str | None,
 ) -> None:
@@ -37,12 +43,16 @@ def verify(  # noqa: PLR0917 - click passes them by name
     quorum of every checkpoint that was kept, and that all of them are one history; every document; and for every entry
     all rules that the broker had to keep: signatures, quorum, terms, leases, sessions, certificates, times.
 
+    With --state a run begins where the one before ended, and costs what is new: the newest checkpoint must continue
+    what was seen, and findings of earlier runs stay. An intent without an outcome is no finding: it is listed as open.
+
     Findings end it with exit code 11. Not checked, since the log alone cannot show it: that no newer entry exists; that
     witnesses are independent of the log's operator; what the policy answered; that a broker served no more bytes than
     it logged.
 
     Examples:
       custody log verify /srv/custody/log --state audit.state
+      custody log verify /srv/custody/log --structure
       custody log verify --broker --output json
       custody log verify copy/log --genesis 5d1f...
     """
@@ -50,7 +60,8 @@ def verify(  # noqa: PLR0917 - click passes them by name
     if (source is None) != broker:
         raise click.UsageError("give the directory of a log, or --broker")
     with open_log(source, home) as opened:
-        report = audit(opened, Audit(home, genesis, deployment, state), online=broker)
+        how = Audit(home, genesis, deployment, state, directory=source, anew=anew, structure=structure)
+        report = audit(opened, how)
     _report(output, report)
     output.result(report.data())
     if not report.ok:
@@ -58,7 +69,7 @@ def verify(  # noqa: PLR0917 - click passes them by name
         following = sum(finding.follows is not None for finding in report.findings)
         number += f" ({following} may only follow from others)" if following else ""
         raise IntegrityError(
-            f"the log is not what it must be: {number}, {report.audited} of {report.size} entries judged",
+            f"the log is not what it must be: {number}; entries: {_done(report)}",
             hint="keep a copy of the log as it is: it is the evidence",
         )
 
@@ -66,8 +77,10 @@ def verify(  # noqa: PLR0917 - click passes them by name
 def _report(output: Output, report: Report) -> None:
     facts: list[tuple[str, str]] = [
         ("deployment", report.deployment),
-        ("entries", f"{report.audited} of {report.size} judged"),
+        ("entries", _done(report)),
     ]
+    if report.begun:
+        facts.append(("new", f"{report.size - report.begun}, earlier runs judged those before entry {report.begun}"))
     if report.root:
         facts.append(("tree root", report.root.hex()))
     if report.epoch is not None:
@@ -77,6 +90,9 @@ def _report(output: Output, report: Report) -> None:
         facts.append(("newest", f"cosigned at {Time(report.cosigned[1])} by {', '.join(report.witnesses)}"))
     if report.types:
         facts.append(("types", ", ".join(f"{count} {kind}" for kind, count in sorted(report.types.items()))))
+    if report.open:
+        newest = ", ".join(f"entry {item.entry}" for item in report.open[-_OPEN_SHOWN:])
+        facts.append(("open", f"{len(report.open)} without an outcome yet, which is no fault; the newest: {newest}"))
     output.fields(facts)
     for finding in report.findings:
         output.fields(_finding(finding), f"FINDING {finding.code}")
@@ -86,6 +102,12 @@ def _report(output: Output, report: Report) -> None:
         output.warn(remark.text)
     if report.ok:
         output.line("OK: nothing found")
+
+
+def _done(report: Report) -> str:
+    if report.structure:
+        return f"{report.hashed} of {report.size} hashed, none judged but trust roots"
+    return f"{report.audited} of {report.size} judged"
 
 
 def _finding(finding: Finding) -> Rows:

@@ -64,6 +64,36 @@ class BrokerStub:
                 request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetVersionRequest.SerializeToString,
                 response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.Version.FromString,
                 _registered_method=True)
+        self.BeginUpload = channel.unary_unary(
+                '/custody.v1.Broker/BeginUpload',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.BeginUploadRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.Upload.FromString,
+                _registered_method=True)
+        self.SignParts = channel.unary_unary(
+                '/custody.v1.Broker/SignParts',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.SignPartsRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.SignPartsReply.FromString,
+                _registered_method=True)
+        self.WriteBlob = channel.stream_unary(
+                '/custody.v1.Broker/WriteBlob',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.BlobPiece.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.BlobReply.FromString,
+                _registered_method=True)
+        self.FinishBlob = channel.unary_unary(
+                '/custody.v1.Broker/FinishBlob',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.FinishBlobRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.BlobReply.FromString,
+                _registered_method=True)
+        self.FinishUpload = channel.unary_unary(
+                '/custody.v1.Broker/FinishUpload',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.FinishUploadRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.Receipt.FromString,
+                _registered_method=True)
+        self.AbortUpload = channel.unary_unary(
+                '/custody.v1.Broker/AbortUpload',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.AbortUploadRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.AbortUploadReply.FromString,
+                _registered_method=True)
         self.SubmitRequest = channel.unary_unary(
                 '/custody.v1.Broker/SubmitRequest',
                 request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.Envelope.SerializeToString,
@@ -108,6 +138,11 @@ class BrokerStub:
                 '/custody.v1.Broker/ReadDigests',
                 request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.ReadDigestsRequest.SerializeToString,
                 response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.DigestsPiece.FromString,
+                _registered_method=True)
+        self.Locate = channel.unary_unary(
+                '/custody.v1.Broker/Locate',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.LocateRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.Place.FromString,
                 _registered_method=True)
         self.CloseSession = channel.unary_unary(
                 '/custody.v1.Broker/CloseSession',
@@ -156,6 +191,48 @@ class BrokerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetVersion(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginUpload(self, request, context):
+        """A sealer whom the trust root lets seal the name writes a new version; it needs no credentials of the store. Each blob
+        goes out in parts of `part_size`, its length is known from the sizes announced. Nothing counts before FinishUpload.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignParts(self, request, context):
+        """Where Upload.presigned: requests with which the parts go to the store itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WriteBlob(self, request_iterator, context):
+        """Elsewhere: a blob's bytes, in order. The reply says how many the broker has; pieces that it has are passed over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishBlob(self, request, context):
+        """All bytes of a blob are there. Fine to ask again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishUpload(self, request, context):
+        """All blobs are there: the manifest is stored and registered, as by RegisterVersion.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbortUpload(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -219,6 +296,13 @@ class BrokerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Locate(self, request, context):
+        """Direct mode: where the job itself reads a file of its session. Asked again before the URLs end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CloseSession(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -257,6 +341,36 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.GetVersion,
                     request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetVersionRequest.FromString,
                     response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.Version.SerializeToString,
+            ),
+            'BeginUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginUpload,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.BeginUploadRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.Upload.SerializeToString,
+            ),
+            'SignParts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignParts,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.SignPartsRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.SignPartsReply.SerializeToString,
+            ),
+            'WriteBlob': grpc.stream_unary_rpc_method_handler(
+                    servicer.WriteBlob,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.BlobPiece.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.BlobReply.SerializeToString,
+            ),
+            'FinishBlob': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishBlob,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.FinishBlobRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.BlobReply.SerializeToString,
+            ),
+            'FinishUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishUpload,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.FinishUploadRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.Receipt.SerializeToString,
+            ),
+            'AbortUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbortUpload,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.AbortUploadRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.AbortUploadReply.SerializeToString,
             ),
             'SubmitRequest': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitRequest,
@@ -302,6 +416,11 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.ReadDigests,
                     request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.ReadDigestsRequest.FromString,
                     response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.DigestsPiece.SerializeToString,
+            ),
+            'Locate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Locate,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.LocateRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.Place.SerializeToString,
             ),
             'CloseSession': grpc.unary_unary_rpc_method_handler(
                     servicer.CloseSession,
@@ -471,6 +590,168 @@ class Broker:
             '/custody.v1.Broker/GetVersion',
             custody_dot_wire_dot_v1_dot_broker__pb2.GetVersionRequest.SerializeToString,
             custody_dot_wire_dot_v1_dot_broker__pb2.Version.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/BeginUpload',
+            custody_dot_wire_dot_v1_dot_broker__pb2.BeginUploadRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.Upload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignParts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/SignParts',
+            custody_dot_wire_dot_v1_dot_broker__pb2.SignPartsRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.SignPartsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WriteBlob(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/custody.v1.Broker/WriteBlob',
+            custody_dot_wire_dot_v1_dot_broker__pb2.BlobPiece.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.BlobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishBlob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/FinishBlob',
+            custody_dot_wire_dot_v1_dot_broker__pb2.FinishBlobRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.BlobReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/FinishUpload',
+            custody_dot_wire_dot_v1_dot_broker__pb2.FinishUploadRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.Receipt.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbortUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/AbortUpload',
+            custody_dot_wire_dot_v1_dot_broker__pb2.AbortUploadRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.AbortUploadReply.FromString,
             options,
             channel_credentials,
             insecure,
@@ -714,6 +995,33 @@ class Broker:
             '/custody.v1.Broker/ReadDigests',
             custody_dot_wire_dot_v1_dot_broker__pb2.ReadDigestsRequest.SerializeToString,
             custody_dot_wire_dot_v1_dot_broker__pb2.DigestsPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Locate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/Locate',
+            custody_dot_wire_dot_v1_dot_broker__pb2.LocateRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.Place.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,19 @@ class BrokerStub:
     """Put a sealed version, already in the store, into custody."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListVersionsRequest, _broker_pb2.ListVersionsReply]
     GetVersion: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetVersionRequest, _broker_pb2.Version]
+    BeginUpload: _grpc.UnaryUnaryMultiCallable[_broker_pb2.BeginUploadRequest, _broker_pb2.Upload]
+    """A sealer whom the trust root lets seal the name writes a new version; it needs no credentials of the store. Each blob
+    goes out in parts of `part_size`, its length is known from the sizes announced. Nothing counts before FinishUpload.
+    """
+    SignParts: _grpc.UnaryUnaryMultiCallable[_broker_pb2.SignPartsRequest, _broker_pb2.SignPartsReply]
+    """Where Upload.presigned: requests with which the parts go to the store itself."""
+    WriteBlob: _grpc.StreamUnaryMultiCallable[_broker_pb2.BlobPiece, _broker_pb2.BlobReply]
+    """Elsewhere: a blob's bytes, in order. The reply says how many the broker has; pieces that it has are passed over."""
+    FinishBlob: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FinishBlobRequest, _broker_pb2.BlobReply]
+    """All bytes of a blob are there. Fine to ask again."""
+    FinishUpload: _grpc.UnaryUnaryMultiCallable[_broker_pb2.FinishUploadRequest, _broker_pb2.Receipt]
+    """All blobs are there: the manifest is stored and registered, as by RegisterVersion."""
+    AbortUpload: _grpc.UnaryUnaryMultiCallable[_broker_pb2.AbortUploadRequest, _broker_pb2.AbortUploadReply]
     SubmitRequest: _grpc.UnaryUnaryMultiCallable[_broker_pb2.Envelope, _broker_pb2.RequestView]
     ListRequests: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListRequestsRequest, _broker_pb2.ListRequestsReply]
     GetRequest: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetRequestRequest, _broker_pb2.RequestView]
@@ -63,6 +76,8 @@ class BrokerStub:
     """Plaintext segments in order. Lease, budget and stops are checked for each."""
     ReadDigests: _grpc.UnaryStreamMultiCallable[_broker_pb2.ReadDigestsRequest, _broker_pb2.DigestsPiece]
     """The digest list of a file: raw 32-byte digests in order, in pieces."""
+    Locate: _grpc.UnaryUnaryMultiCallable[_broker_pb2.LocateRequest, _broker_pb2.Place]
+    """Direct mode: where the job itself reads a file of its session. Asked again before the URLs end."""
     CloseSession: _grpc.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.Receipt]
 
 @_typing.type_check_only
@@ -81,6 +96,19 @@ class BrokerAsyncStub(BrokerStub):
     """Put a sealed version, already in the store, into custody."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListVersionsRequest, _broker_pb2.ListVersionsReply]  # type: ignore[assignment]
     GetVersion: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetVersionRequest, _broker_pb2.Version]  # type: ignore[assignment]
+    BeginUpload: _aio.UnaryUnaryMultiCallable[_broker_pb2.BeginUploadRequest, _broker_pb2.Upload]  # type: ignore[assignment]
+    """A sealer whom the trust root lets seal the name writes a new version; it needs no credentials of the store. Each blob
+    goes out in parts of `part_size`, its length is known from the sizes announced. Nothing counts before FinishUpload.
+    """
+    SignParts: _aio.UnaryUnaryMultiCallable[_broker_pb2.SignPartsRequest, _broker_pb2.SignPartsReply]  # type: ignore[assignment]
+    """Where Upload.presigned: requests with which the parts go to the store itself."""
+    WriteBlob: _aio.StreamUnaryMultiCallable[_broker_pb2.BlobPiece, _broker_pb2.BlobReply]  # type: ignore[assignment]
+    """Elsewhere: a blob's bytes, in order. The reply says how many the broker has; pieces that it has are passed over."""
+    FinishBlob: _aio.UnaryUnaryMultiCallable[_broker_pb2.FinishBlobRequest, _broker_pb2.BlobReply]  # type: ignore[assignment]
+    """All bytes of a blob are there. Fine to ask again."""
+    FinishUpload: _aio.UnaryUnaryMultiCallable[_broker_pb2.FinishUploadRequest, _broker_pb2.Receipt]  # type: ignore[assignment]
+    """All blobs are there: the manifest is stored and registered, as by RegisterVersion."""
+    AbortUpload: _aio.UnaryUnaryMultiCallable[_broker_pb2.AbortUploadRequest, _broker_pb2.AbortUploadReply]  # type: ignore[assignment]
     SubmitRequest: _aio.UnaryUnaryMultiCallable[_broker_pb2.Envelope, _broker_pb2.RequestView]  # type: ignore[assignment]
     ListRequests: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListRequestsRequest, _broker_pb2.ListRequestsReply]  # type: ignore[assignment]
     GetRequest: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetRequestRequest, _broker_pb2.RequestView]  # type: ignore[assignment]
@@ -94,6 +122,8 @@ class BrokerAsyncStub(BrokerStub):
     """Plaintext segments in order. Lease, budget and stops are checked for each."""
     ReadDigests: _aio.UnaryStreamMultiCallable[_broker_pb2.ReadDigestsRequest, _broker_pb2.DigestsPiece]  # type: ignore[assignment]
     """The digest list of a file: raw 32-byte digests in order, in pieces."""
+    Locate: _aio.UnaryUnaryMultiCallable[_broker_pb2.LocateRequest, _broker_pb2.Place]  # type: ignore[assignment]
+    """Direct mode: where the job itself reads a file of its session. Asked again before the URLs end."""
     CloseSession: _aio.UnaryUnaryMultiCallable[_broker_pb2.CloseSessionRequest, _broker_pb2.Receipt]  # type: ignore[assignment]
 
 class BrokerServicer(metaclass=_abc_1.ABCMeta):
@@ -145,6 +175,55 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.GetVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.Version, _abc.Awaitable[_broker_pb2.Version]]: ...
+
+    @_abc_1.abstractmethod
+    def BeginUpload(
+        self,
+        request: _broker_pb2.BeginUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.Upload, _abc.Awaitable[_broker_pb2.Upload]]:
+        """A sealer whom the trust root lets seal the name writes a new version; it needs no credentials of the store. Each blob
+        goes out in parts of `part_size`, its length is known from the sizes announced. Nothing counts before FinishUpload.
+        """
+
+    @_abc_1.abstractmethod
+    def SignParts(
+        self,
+        request: _broker_pb2.SignPartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.SignPartsReply, _abc.Awaitable[_broker_pb2.SignPartsReply]]:
+        """Where Upload.presigned: requests with which the parts go to the store itself."""
+
+    @_abc_1.abstractmethod
+    def WriteBlob(
+        self,
+        request_iterator: _MaybeAsyncIterator[_broker_pb2.BlobPiece],
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.BlobReply, _abc.Awaitable[_broker_pb2.BlobReply]]:
+        """Elsewhere: a blob's bytes, in order. The reply says how many the broker has; pieces that it has are passed over."""
+
+    @_abc_1.abstractmethod
+    def FinishBlob(
+        self,
+        request: _broker_pb2.FinishBlobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.BlobReply, _abc.Awaitable[_broker_pb2.BlobReply]]:
+        """All bytes of a blob are there. Fine to ask again."""
+
+    @_abc_1.abstractmethod
+    def FinishUpload(
+        self,
+        request: _broker_pb2.FinishUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.Receipt, _abc.Awaitable[_broker_pb2.Receipt]]:
+        """All blobs are there: the manifest is stored and registered, as by RegisterVersion."""
+
+    @_abc_1.abstractmethod
+    def AbortUpload(
+        self,
+        request: _broker_pb2.AbortUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.AbortUploadReply, _abc.Awaitable[_broker_pb2.AbortUploadReply]]: ...
 
     @_abc_1.abstractmethod
     def SubmitRequest(
@@ -212,6 +291,14 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_broker_pb2.DigestsPiece], _abc.AsyncIterator[_broker_pb2.DigestsPiece]]:
         """The digest list of a file: raw 32-byte digests in order, in pieces."""
+
+    @_abc_1.abstractmethod
+    def Locate(
+        self,
+        request: _broker_pb2.LocateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.Place, _abc.Awaitable[_broker_pb2.Place]]:
+        """Direct mode: where the job itself reads a file of its session. Asked again before the URLs end."""
 
     @_abc_1.abstractmethod
     def CloseSession(

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from custody.audit.report import Report
-from custody.audit.saved import Saved
+from custody.audit.saved import Saved, Seen
 from custody.audit.source import Source
-from custody.audit.verify import Pins, verify_log
+from custody.audit.verify import Pins, Way, verify_log
 from custody.documents.dsse import Envelope
 from custody.entries.entry import Entry
 from custody.errors import NotFoundError
@@ -93,18 +93,20 @@ class Published:
 
     def audit(self, *, listed: bool = True, saved: Saved | None = None, **pins: Any) -> Report:
         """Verify it as an auditor does who was told genesis and deployment of the world."""
+        return self.run(saved, listed=listed, **pins)[0]
+
+    def run(
+        self, saved: Saved | None = None, *, listed: bool = True, way: Way | None = None, **pins: Any
+    ) -> tuple[Report, Saved | None]:
+        """Verify it, and return what the next run may go on from."""
         known = {"genesis": self.world.genesis.digest, "deployment": self.world.deployment} | pins
-        return verify_log(self.source(listed=listed), Pins(**known), saved)
+        return verify_log(self.source(listed=listed), Pins(**known), saved, way or Way())
 
     def saved(self, size: int | None = None) -> Saved:
-        """What an auditor remembers who saw the log at a size."""
+        """What an auditor remembers who saw no more of the log than its root at a size."""
         size = self.tree.size if size is None else size
-        return Saved(
-            deployment=self.world.deployment,
-            genesis=self.world.genesis.digest,
-            size=U64(size),
-            root=self.tree.root(size).hex(),
-        )
+        seen = Seen(size=U64(size), root=self.tree.root(size).hex())
+        return Saved(self.world.deployment, self.world.genesis.digest, (seen,), b"")
 
 
 def forced(world: World, log: Callable[[], object]) -> Entry:

@@ -1,9 +1,11 @@
 """A log that was tampered with, by those who store it and by those who hold its key: each found, and named."""
 
-import msgspec
+from dataclasses import replace
+
 import pytest
 
 from custody.audit.report import Finding
+from custody.audit.saved import Seen
 from custody.errors import IntegrityError, NotFoundError
 from custody.tlog.merkle import leaf_hash
 from custody.tlog.note import COSIGNATURE, ED25519, NoteSigner
@@ -289,7 +291,7 @@ def test_a_log_that_was_rolled_back_is_refused_naming_both_sizes(log: Published)
 
 
 def test_a_whole_other_history_is_a_fork_naming_both_roots(log: Published) -> None:
-    saved = msgspec.structs.replace(log.saved(20), root="ab" * 32)
+    saved = replace(log.saved(20), seen=(Seen(size=U64(20), root="ab" * 32),))
     found = only(log.audit(saved=saved).findings)
     assert found.code == "fork"
     assert "ab" * 32 in found.text
@@ -297,7 +299,7 @@ def test_a_whole_other_history_is_a_fork_naming_both_roots(log: Published) -> No
 
 
 def test_the_memory_of_another_deployment_is_refused(log: Published) -> None:
-    saved = msgspec.structs.replace(log.saved(20), deployment="custody.example.org/other")
+    saved = replace(log.saved(20), deployment="custody.example.org/other")
     with pytest.raises(IntegrityError, match="the saved state is of deployment"):
         log.audit(saved=saved)
 

@@ -14,6 +14,7 @@ from tests.doubles.case import Case
 from tests.doubles.world import HOUR, World
 from tests.unit.audit.published import Published, codes, forced
 
+KEY = bytes(1216)
 Wrong = Callable[[World, Case], Any]
 
 
@@ -41,6 +42,28 @@ def opened(world: World) -> Case:
 def in_session(world: World) -> Case:
     case = world.opened()
     case.begin()
+    return case
+
+
+def direct(world: World) -> Case:
+    return world.opened(mode="direct")
+
+
+def in_direct_session(world: World) -> Case:
+    case = direct(world)
+    case.begin(xwing=KEY, bytes=U64(5700))
+    return case
+
+
+def direct_that_says_stream(world: World, case: Case) -> object:
+    job = world.job()
+    return case.log_session(case.session(job, xwing=KEY, bytes=U64(5700)), job, mode=None)
+
+
+def direct_terms_for_a_stream(world: World) -> Case:
+    world.seal()
+    case = Case.of(world, "demo/tiny@1")
+    case.terms = case.make_terms(mode="direct")
     return case
 
 
@@ -123,6 +146,48 @@ def wrong_signer(world: World, case: Case) -> object:
             "rule-session-outcome",
             "more than the session's ceiling",
             id="an outcome too large",
+        ),
+        pytest.param(
+            direct,
+            session_at(0, xwing=KEY, bytes=U64(5699)),
+            "rule-session-intent",
+            "direct mode counts the whole files, 5700 bytes",
+            id="a direct session that counts less than its files",
+        ),
+        pytest.param(
+            direct,
+            session_at(0, bytes=U64(5700)),
+            "rule-session-intent",
+            "xwing: the lease is of mode direct",
+            id="a direct session whose keys are sealed to nobody",
+        ),
+        pytest.param(
+            opened,
+            session_at(0, xwing=KEY, bytes=U64(5700)),
+            "rule-session-intent",
+            "xwing: the lease is of mode stream",
+            id="a direct session of a lease that was granted as a stream",
+        ),
+        pytest.param(
+            direct,
+            direct_that_says_stream,
+            "rule-session-intent",
+            "it names another mode",
+            id="a direct session that does not say so",
+        ),
+        pytest.param(
+            in_direct_session,
+            outcome(100),
+            "rule-session-outcome",
+            "direct mode serves whole files",
+            id="a direct session that gives budget back",
+        ),
+        pytest.param(
+            direct_terms_for_a_stream,
+            lambda _, case: case.log_request(),
+            "rule-request",
+            "mode is wider than the request",
+            id="direct terms for a request to stream",
         ),
         pytest.param(
             opened,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from custody.client.backoff import Backoff
+from custody.adapters.backoff import Backoff
 from custody.client.identity import WorkloadIdentity
 from custody.client.link import Link, dial
 from custody.client.settings import Settings

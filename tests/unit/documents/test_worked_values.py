@@ -21,15 +21,17 @@ from custody.entries.entry import Entry, EntryType
 from custody.errors import FormatError
 from custody.rules.state import State
 from custody.rules.step import step
+from custody.values import U64
 from tests.doubles import samples
 from tests.doubles.world import HOUR, World
 
 LONG = 4096
 ACTOR = b'"actor":"person","person":"alice"'
 ABOUT = (
-    "A history from genesis to two closed leases. documents: the payload is what is signed inside the PAE; digest is "
-    "SHA-256 of the PAE, envelope_digest that of the envelope's bytes. entries: leaf is SHA-256(00 || entry). refused: "
-    "bytes (base64) that must be refused as a document of that kind, an envelope or an entry. Texts are ASCII."
+    "A history from genesis to three closed leases, the last in direct mode. documents: the payload is what is signed "
+    "inside the PAE; digest is SHA-256 of the PAE, envelope_digest that of the envelope's bytes. entries: leaf is "
+    "SHA-256(00 || entry). refused: bytes (base64) that must be refused as a document of that kind, an envelope or an "
+    "entry. Texts are ASCII."
 )
 
 
@@ -50,6 +52,10 @@ def history() -> World:
     job = world.job()
     other.log_stop(other.stop("return", job), job)
     other.close("returned")
+    direct = world.opened("demo/tiny@1", mode="direct", sessions=U64(1), bytes=U64(5700))
+    session = direct.begin(job, xwing=world.devices["alice"].xwing, bytes=U64(5700))
+    direct.end(session, (0, 700), (1, 5000))
+    direct.close("budget")
     world.tick(HOUR)
     world.replace_root(policy="e0" * 32)
     return world
@@ -184,7 +190,7 @@ def test_the_worked_history_keeps_every_rule(stored: dict[str, Any]) -> None:
     envelopes = {item["envelope_digest"]: Envelope.parse(item["envelope"].encode()) for item in stored["documents"]}
     for item in stored["entries"]:
         step(state, Entry.parse(item["entry"].encode()), envelopes)
-    assert [found.reason for found in state.requests.values()] == ["revoked", "returned"]
+    assert [found.reason for found in state.requests.values()] == ["revoked", "returned", "budget"]
     assert state.root.epoch == 1
 
 

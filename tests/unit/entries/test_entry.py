@@ -33,6 +33,7 @@ VALUES: dict[str, Any] = {
     "session": NONE,
     "files": [{"first": "0", "last": "0"}],
     "ceiling": "0",
+    "mode": "direct",
     "served": [{"file": "0", "bytes": "0"}],
     "persons": ["alice"],
     "key_commit": NONE,

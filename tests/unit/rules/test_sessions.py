@@ -264,25 +264,6 @@ def test_sessions_end_with_the_lease_whatever_the_clock_did() -> None:
         act()
 
 
-def direct(**changes: Any) -> tuple[World, Case]:
-    """An open lease of direct mode."""
-    world = World()
-    return world, world.opened(mode="direct", **changes)
-
-
-def test_direct_mode_counts_whole_files_and_needs_a_key_to_send_them_to() -> None:
-    world, case = direct()
-    act = signed(world, case, xwing=bytes(1216), bytes=U64(5699))
-    with refused(world, DeniedError, "bytes: direct mode counts the whole files"):
-        act()
-    act = signed(world, case, bytes=U64(5700))
-    with refused(world, DeniedError, "xwing: the lease is of mode direct"):
-        act()
-    session = case.begin(xwing=bytes(1216), bytes=U64(5700))
-    case.end(session, (0, 700))
-    assert case.found.spent == 5700  # the keys cannot be called back
-
-
 def ended(case: Case, **changes: Any) -> Act:
     (session,) = case.found.live_sessions
     return partial(case.end, session, **changes)

@@ -7,7 +7,7 @@ import pytest
 from blake3 import blake3
 
 from custody.crypto.digests import segment_digest
-from custody.crypto.floe import HEADER_SIZE, Encryptor, Params
+from custody.crypto.floe import HEADER_SIZE, OVERHEAD, Encryptor, Params
 from custody.errors import CustodyError, FormatError, IntegrityError
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile, SegmentDecryptor
@@ -31,9 +31,9 @@ def sealed(rng: Rng) -> Sealed:
 
 def refused(sealed: Sealed, message: str) -> None:
     """Every way of reading refuses, and leaves nothing behind."""
-    for threads in (1, 2):
+    for threads, fetch in ((1, 0), (2, 0), (1, 3 * (SEGMENT + OVERHEAD)), (2, 2 * (SEGMENT + OVERHEAD))):
         out = bytearray(b"?" * sealed.plan.size)
-        with pytest.raises(IntegrityError, match=message), sealed.open() as file:
+        with pytest.raises(IntegrityError, match=message), sealed.open(fetch) as file:
             file.read_into(0, memoryview(out), threads=threads)
         # Refused at the opening, the buffer was not touched; refused later, it was wiped.
         assert set(out) in ({ord("?")}, {0})

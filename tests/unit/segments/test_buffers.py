@@ -29,6 +29,19 @@ def test_close_wipes_what_is_free_at_once_and_what_is_lent_when_it_comes_back() 
     pool.close()
 
 
+def test_trimming_wipes_and_gives_back_what_nobody_has() -> None:
+    pool = BufferPool(8)
+    with pool.take() as lent:
+        lent[:] = b"lent now"
+        with pool.take() as free:
+            free[:] = b"given up"
+        pool.trim()
+        assert bytes(free) == bytes(8)
+        assert bytes(lent) == b"lent now"
+    with pool.take() as again:
+        assert bytes(again) == b"lent now"
+
+
 def test_a_closed_pool_lends_nothing() -> None:
     pool = BufferPool(1)
     pool.close()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from custody.segments.lanes import run_lanes
+from custody.segments.lanes import run_lanes, run_unordered
 
 
 @dataclass
@@ -102,3 +102,58 @@ def test_of_several_failures_the_first_segments_is_raised(threads: int) -> None:
     with pytest.raises(ValueError, match="4"):
         run_lanes(100, [Broken(record) for _ in range(threads)])
     assert order(record, "give") == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_without_an_order_each_number_comes_once(count: int, threads: int) -> None:
+    seen: list[int] = []
+    run_unordered(count, [seen.append] * threads)
+    assert sorted(seen) == list(range(count))
+
+
+def test_without_an_order_nobody_waits_for_a_turn() -> None:
+    """Number 0 ends only when all others have."""
+    others = threading.Semaphore(0)
+
+    def work(i: int) -> None:
+        if i:
+            others.release()
+            return
+        for _ in range(9):
+            assert others.acquire(timeout=60)
+
+    run_unordered(10, [work, work])
+
+
+@pytest.mark.parametrize("error", [ValueError("planned"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_without_an_order_a_failure_ends_all_too(threads: int, error: BaseException) -> None:
+    seen: list[int] = []
+
+    def work(i: int) -> None:
+        seen.append(i)
+        if i == 7:
+            raise error
+
+    before = threading.active_count()
+    with pytest.raises(type(error)) as caught:
+        run_unordered(100_000, [work] * threads)
+    assert caught.value is error
+    assert threading.active_count() == before
+    assert set(range(8)) <= set(seen)
+    assert len(seen) < 100_000
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_without_an_order_the_lowest_failure_is_raised(threads: int) -> None:
+    def work(i: int) -> None:
+        if i >= 4:
+            if i == 4 and threads > 1:
+                later.wait(60)  # its error comes last
+            later.set()
+            raise ValueError(i)
+
+    later = threading.Event()
+    with pytest.raises(ValueError, match="4"):
+        run_unordered(100, [work] * threads)

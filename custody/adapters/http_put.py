@@ -1,0 +1,66 @@
+"""A body sent through a presigned PUT, again if need be: the same bytes under the same URL change nothing."""
+
+import http.client
+from collections.abc import Callable
+from typing import Final
+
+from custody.adapters.backoff import Backoff
+from custody.adapters.http_blob import PATIENCE, SLOWEST, TRANSIENT, AnswerError, reason_of
+from custody.adapters.http_pool import Around, HttpPool, Target
+from custody.errors import ConfigError, ConflictError, UnavailableError
+from custody.ports import Presigned
+
+__all__ = ["put"]
+
+_DRAINED: Final = 64 << 10
+
+
+def put(
+    what: str,
+    sign: Callable[[], Presigned],
+    body: bytes | bytearray | memoryview,
+    pool: HttpPool,
+    around: Around,
+    *,
+    patience: float = PATIENCE,
+) -> None:
+    """Send ``body``; durable when this returns. ``what`` names it in messages; ``sign`` gives a fresh URL each time.
+
+    ``ConflictError`` when it must be new and the key is taken, ``UnavailableError`` when ``patience`` seconds (and one
+    more for each MiB) did not suffice, ``ConfigError`` when the store refuses even a fresh URL.
+    """
+    backoff = Backoff(around.rng, around.monotonic() + patience + len(body) / SLOWEST)
+    refused = unheard = False
+    cause: Exception | None
+    while True:
+        try:
+            status = _attempt(sign(), body, pool)
+        except (AnswerError, OSError, http.client.HTTPException) as error:
+            unheard, reason, cause = True, reason_of(error), error
+        else:
+            if status in (http.client.OK, http.client.CREATED, http.client.NO_CONTENT):
+                return
+            if status == http.client.PRECONDITION_FAILED:
+                if unheard:
+                    return  # an earlier attempt of ours was taken, its answer lost; sizes and digests are checked later
+                raise ConflictError(f"store: {what} exists")
+            if status not in TRANSIENT and (status != http.client.FORBIDDEN or refused):
+                hint = "is this computer's clock right? has the upload taken too long?"
+                raise ConfigError(f"store: {what}: HTTP {status}", hint=hint)
+            refused = refused or status == http.client.FORBIDDEN
+            reason, cause = f"it answered {status}", None
+        pause = backoff.pause(around.monotonic())
+        if pause is None:
+            raise UnavailableError(f"store: {what}: {reason}", hint="seal again") from cause
+        around.sleep(pause)
+
+
+def _attempt(signed: Presigned, body: bytes | bytearray | memoryview, pool: HttpPool) -> int:
+    target = Target.of(signed.url)
+    with pool.borrow(target) as connection:
+        connection.request("PUT", target.path, body=body, headers=dict(signed.headers))
+        response = connection.getresponse()
+        response.read(_DRAINED)
+        if not response.isclosed():
+            connection.close()  # an answer that long is not worth its connection
+        return response.status

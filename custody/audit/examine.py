@@ -1,0 +1,259 @@
+"""What can be verified of a stretch of the log without knowing what came before: so it is done on all cores.
+
+Of each bundle: its entries, their leaf hashes, those that the tiles state; each entry parsed, its documents read,
+their digests and their form. What a workload signed carries its own certificate, so its signature is verified here as
+well, and its chain under the trust root that was in force when the work was given out; should another one be in force
+at the entry, ``custody.audit.judge`` verifies it again.
+
+Nothing here is a judgement: it is what the judge would find out by itself. Results go from process to process, so they
+are tuples of bytes and text.
+"""
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from custody.audit.kinds import KINDS
+from custody.audit.report import Finding, Report
+from custody.audit.source import Source
+from custody.audit.tree import Bundles
+from custody.crypto import keys, svid
+from custody.documents.actor import Workload
+from custody.documents.dsse import Document, Envelope, Signature
+from custody.entries.entry import DocumentRef, Entry
+from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundError
+from custody.tlog.checkpoint import Checkpoint
+from custody.tlog.merkle import leaf_hash
+from custody.tlog.reader import TileReader
+from custody.tlog.tiles import ENTRIES, TILE_WIDTH, tile_width
+
+__all__ = [
+    "Anchors",
+    "Bundle",
+    "Examine",
+    "Examined",
+    "Examiner",
+    "Flaw",
+    "Task",
+    "document_path",
+    "inline",
+    "inline_document",
+    "read_document",
+    "workloads",
+]
+
+_ACTORS: Final = ("requester", "sealer", "signer", "workload", "actor")  # the fields in which documents name who signs
+_LARGE: Final = 1 << 16  # bytes: a document beyond is read again by the judge, so that few are in memory at once
+
+
+class Anchors(NamedTuple):
+    """To whom certificate chains must lead: the SPIFFE roots of the trust root of an epoch."""
+
+    epoch: int
+    roots: tuple[bytes, ...]
+    trust_domain: str
+
+
+class Task(NamedTuple):
+    """Bundles ``first`` to ``last`` (exclusive) under a checkpoint; entries before ``start`` were judged before.
+
+    With ``structure`` only the entries that change the trust root are looked into.
+    """
+
+    checkpoint: Checkpoint
+    first: int
+    last: int
+    start: int
+    anchors: Anchors | None
+    structure: bool
+
+
+class Flaw(NamedTuple):
+    """Why there is no document: the code and the text of a finding."""
+
+    code: str
+    text: str
+
+
+class Read(NamedTuple):
+    """A document as it was read and parsed, and the path of the certificate of the workload that signed it, if one did
+    and it was verified.
+    """
+
+    payload: bytes
+    payload_type: str
+    signatures: tuple[tuple[str, bytes], ...]
+    digest: str
+    path: tuple[str, int, int] | None
+
+    def envelope(self, envelope_digest: str) -> Envelope:
+        """Return the envelope that was parsed."""
+        signatures = tuple(Signature(keyid=keyid, sig=sig) for keyid, sig in self.signatures)
+        return Envelope.recall(self.payload, self.payload_type, signatures, self.digest, envelope_digest)
+
+
+class Examined(NamedTuple):
+    """An entry's bytes and leaf hash; ``problem`` says why they are no entry. ``stated`` is the hash in the tiles where
+    it differs. ``documents`` are in the order of the entry; ``None`` is one that the judge reads. Where only the
+    structure is asked for, the bytes are left out of all but roots.
+    """
+
+    data: bytes
+    leaf: bytes
+    stated: bytes | None
+    problem: str
+    documents: tuple[Read | Flaw | None, ...]
+
+
+class Bundle(NamedTuple):
+    """A bundle's entries from ``start`` on; ``entries`` is ``None`` where it cannot be read."""
+
+    path: str
+    entries: Sequence[Examined] | None
+    findings: Sequence[Finding]
+    epoch: int
+    """Of the anchors that paths were verified with."""
+
+
+Examine = Callable[[Iterator[Task]], Generator[Bundle, None, None]]
+"""Examines tasks; yields their bundles in order. May take tasks ahead."""
+
+
+def inline(source: Source) -> Examine:
+    """Return what examines one task after the other, here."""
+    examiner = Examiner(source)
+
+    def examine(tasks: Iterator[Task]) -> Generator[Bundle, None, None]:
+        for task in tasks:
+            for index in range(task.first, task.last):
+                yield examiner.bundle(task, index)
+
+    return examine
+
+
+@dataclass(slots=True)
+class _Authority:
+    """The tiles that lead to a checkpoint's root; ``reader`` is ``None`` where they do not."""
+
+    checkpoint: Checkpoint
+    reader: TileReader | None
+
+
+class Examiner:
+    """Examines bundles of one log. What it keeps are tiles."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._authority: _Authority | None = None
+
+    def bundle(self, task: Task, index: int) -> Bundle:
+        """Examine one bundle of a task."""
+        report, size = Report(), task.checkpoint.size
+        bundles, width = Bundles(self._source, report), tile_width(ENTRIES, index, size)
+        epoch = task.anchors.epoch if task.anchors else -1
+        found = bundles.read(index, width)
+        if found is None:
+            return Bundle("", None, report.findings, epoch)
+        path, entries = found
+        leaves = [leaf_hash(data) for data in entries]
+        stated = self._stated(task.checkpoint, index, width) or leaves
+        bundles.compare_partials(index, stated)
+        first = max(0, task.start - index * TILE_WIDTH)
+        examined = [
+            _examine(self._source, task, data, leaf, None if leaf == said else said)
+            for data, leaf, said in zip(entries[first:], leaves[first:], stated[first:], strict=True)
+        ]
+        return Bundle(path, examined, report.findings, epoch)
+
+    def _stated(self, checkpoint: Checkpoint, index: int, width: int) -> Sequence[bytes] | None:
+        """Return the leaf hashes of a bundle that lead to the checkpoint's root, where they can be told."""
+        if self._authority is None or self._authority.checkpoint != checkpoint:
+            self._authority = _Authority(checkpoint, None)
+            with suppress(FormatError, IntegrityError, NotFoundError):
+                self._authority.reader = TileReader(self._source.fetch, checkpoint)
+        with suppress(FormatError, IntegrityError, NotFoundError):
+            return self._authority.reader.leaves(index)[:width] if self._authority.reader else None
+        return None
+
+
+def document_path(envelope: str) -> str:
+    """Return where a document's envelope lies."""
+    return f"documents/{envelope}"
+
+
+def read_document(source: Source, reference: DocumentRef) -> Envelope:
+    """Fetch a document that an entry names. Its signatures are not verified.
+
+    Raises ``NotFoundError``; ``IntegrityError`` or ``FormatError`` for anything but the document that is named.
+    """
+    data = source.fetch(document_path(reference.envelope))
+    if hashlib.sha256(data).hexdigest() != reference.envelope:
+        raise IntegrityError(f"the {reference.kind} document under {reference.envelope[:16]}… has other bytes")
+    envelope = Envelope.parse(data)
+    envelope.__dict__["envelope_digest"] = reference.envelope
+    if envelope.digest != reference.document:
+        raise IntegrityError(
+            f"the entry says {reference.kind} {reference.document[:16]}…, but the document is {envelope.digest[:16]}…"
+        )
+    return envelope
+
+
+def inline_document(source: Source, reference: DocumentRef, kind: str) -> Envelope | Flaw:
+    """Read a document of an entry of type ``kind``, here and now."""
+    try:
+        return read_document(source, reference)
+    except NotFoundError:
+        return Flaw("document-missing", f"the {reference.kind} document of this {kind} entry is missing")
+    except (FormatError, IntegrityError) as error:
+        return Flaw("document-altered", error.message)
+
+
+def workloads(document: Document) -> Iterator[Workload]:
+    """Yield the workloads that a document names as those who sign it."""
+    for field in _ACTORS:
+        actor = getattr(document, field, None)
+        if isinstance(actor, Workload):
+            yield actor
+
+
+def _examine(source: Source, task: Task, data: bytes, leaf: bytes, stated: bytes | None) -> Examined:
+    if stated is not None:
+        return Examined(data, leaf, stated, "", ())
+    if task.structure and b'"type":"root"' not in data:
+        return Examined(b"", leaf, None, "", ())
+    try:
+        entry = Entry.parse(data)
+    except FormatError as error:
+        return Examined(data, leaf, stated, error.message, ())
+    documents = tuple(_document(source, reference, entry, task.anchors) for reference in entry.documents)
+    return Examined(data, leaf, stated, "", documents)
+
+
+def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anchors | None) -> Read | Flaw | None:
+    envelope = inline_document(source, reference, entry.type)
+    if isinstance(envelope, Flaw):
+        return envelope
+    kind = KINDS.get(envelope.payloadType)
+    if kind is None or len(envelope.payload) > _LARGE:
+        return None
+    try:
+        document = envelope.document(kind)
+    except FormatError:
+        return None  # the rule that asks for it says why it is none
+    actors = list(workloads(document))
+    path = _verified(envelope, actors[0], anchors, int(entry.time)) if len(actors) == 1 else None
+    signatures = tuple((signature.keyid, signature.sig) for signature in envelope.signatures)
+    return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path)
+
+
+def _verified(envelope: Envelope, actor: Workload, anchors: Anchors | None, at: int) -> tuple[str, int, int] | None:
+    """Verify what a workload signed; ``None`` where that fails or cannot be done, and the judge does it."""
+    if anchors is None:
+        return None
+    with suppress(CustodyError):
+        path = svid.check_path(actor.x5c, anchors.roots, anchors.trust_domain, at)
+        keys.verify_svid_signature(actor.x5c[0], envelope.only_signature().sig, envelope.signed_bytes)
+        return path.identity, path.begin, path.end
+    return None

@@ -1,0 +1,98 @@
+"""A file of a session in direct mode: ciphertext from the store itself, opened in this process.
+
+The same face as ``reading.VerifiedFile``, and the same promise: whoever reads gets the sealer's bytes or none. The
+store is trusted with nothing, and neither is the broker's word on where a file lies: the digest list must be the one
+the signed content names, and each segment is checked before it counts.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final
+
+from custody.client.live import Live
+from custody.client.places import Places
+from custody.errors import FormatError, IntegrityError
+from custody.segments.buffers import BufferPool
+from custody.segments.layout import FilePlan
+from custody.segments.open import OpenFile, SegmentChecker, SegmentDecryptor, read_digest_list
+from custody.segments.streams import Progress, ignore_progress
+
+__all__ = ["DirectFile"]
+
+_LOCAL: Final = 2
+_REMOTE: Final = 8
+"""Segments under way at once: with a file there is one for each core; with a store, some wait for the network."""
+
+_FETCH: Final = 8 << 20
+"""Bytes of one GET: an answer that is long pays for the way to the store."""
+
+_WINDOW: Final = 64 << 20
+"""Bytes opened together on the way to a file on disk; at least one segment."""
+
+
+class DirectFile:
+    """One file of a direct session. Reads may come from any thread, and none counts: the file is paid for whole."""
+
+    def __init__(self, live: Live, plan: FilePlan) -> None:
+        self.plan = plan
+        self._closing = ExitStack()
+        with ExitStack() as stack:
+            places = Places(live, plan)
+            self._threads = _LOCAL if places.local else _REMOTE
+            digests = stack.enter_context(places.digests())
+            ciphertext = stack.enter_context(places.ciphertext())
+            expected = live.content.files[plan.index].digests
+            digest_list = read_digest_list(plan, digests)
+            self._checker = SegmentChecker(plan, live.digest_key(plan.index), digest_list, expected)
+            fetch = 0 if places.local else _FETCH
+            self._decryptor = stack.enter_context(
+                SegmentDecryptor(plan, live.file_key(plan.index), ciphertext, fetch=fetch)
+            )
+            self._file = stack.enter_context(OpenFile(self._decryptor, self._checker))
+            self._closing = stack.pop_all()
+
+    def read_into(self, offset: int, out: memoryview, progress: Progress = ignore_progress) -> None:
+        """Fill ``out`` from byte ``offset`` of the file. When this raises, ``out`` is all zeros.
+
+        ``FormatError`` for a range outside the file.
+        """
+        if offset < 0 or offset + len(out) > self.plan.size:
+            raise FormatError(f"{self.plan.path}: bytes {offset} to {offset + len(out)} asked, it has {self.plan.size}")
+        self._fill(offset, out, progress)
+        self._decryptor.trim()  # a session has many files, and reads them one after the other
+
+    def pass_on(
+        self, first: int, give: Callable[[int, memoryview], None], progress: Progress = ignore_progress
+    ) -> None:
+        """Open and check every segment from ``first`` on; ``give`` gets each once, in order."""
+        at_once = max(1, _WINDOW // self.plan.segment)
+        with BufferPool(min(at_once * self.plan.segment, self.plan.size)) as pool, pool.take() as window:
+            for begin in range(first, self.plan.count, at_once):
+                segments = range(begin, min(begin + at_once, self.plan.count))
+                start = self.plan.locate(begin).offset
+                last = self.plan.locate(segments[-1])
+                if self.plan.size:
+                    self._fill(start, window[: last.offset + last.length - start], ignore_progress)
+                else:
+                    self._file.read_segment_into(0, window)  # of no bytes, and yet it has a tag and a digest
+                for i in segments:
+                    where = self.plan.locate(i)
+                    piece = window[where.offset - start : where.offset - start + where.length]
+                    give(i, piece)
+                    progress(len(piece))
+        self._decryptor.trim()
+
+    def _fill(self, offset: int, out: memoryview, progress: Progress) -> None:
+        self._file.read_into(offset, out, progress=progress, threads=self._threads)
+
+    def holds(self, i: int, plaintext: memoryview) -> bool:
+        """Tell whether ``plaintext`` is segment ``i``; wipes it where it is not."""
+        try:
+            self._checker.check(i, plaintext)
+        except IntegrityError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Wipe the keys derived here and the buffers, and give up the store's blobs."""
+        self._closing.close()

@@ -1,0 +1,93 @@
+"""Where the blobs of a file lie, for a job that reads them itself: in a directory shared with the broker, or at URLs.
+
+The broker names the directory only; the names in it follow from the signed content (custody.segments.layout). So a
+lying one can make a job read the wrong blob, which is refused, but not just any file. Of a URL it may choose the host;
+what the host answers is read as ciphertext, and told to nobody.
+
+URLs end, within a quarter of an hour. Another one is asked for before that, or when the store refuses one. Whoever asks
+after the lease was stopped is told so.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import Final, Literal
+
+from custody.adapters.http_blob import HttpBlob
+from custody.adapters.local_files import LocalBlob, explained
+from custody.client.live import Live
+from custody.errors import ConfigError, IntegrityError, NotFoundError
+from custody.ports import BlobReader, Pinned, Presigned
+from custody.segments.layout import FilePlan
+
+__all__ = ["Places"]
+
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""O_NONBLOCK: opening a FIFO that lies there must not wait for its other end."""
+
+_LEAST: Final = 15.0
+"""Seconds that the store has for an answer, however impatient the caller is."""
+
+_Which = Literal["ciphertext", "digests"]
+
+
+class Places:
+    """The two blobs of one file of a direct session."""
+
+    def __init__(self, live: Live, plan: FilePlan) -> None:
+        self._live = live
+        self._plan = plan
+        self._place = live.locate(plan.index)
+        self._lock = threading.Lock()
+        self._fresh: set[str] = {"ciphertext", "digests"}
+        """URLs of ``_place`` that nobody has used yet."""
+
+    @property
+    def local(self) -> bool:
+        """Whether the blobs are files here."""
+        return bool(self._place.folder)
+
+    def ciphertext(self) -> AbstractContextManager[BlobReader]:
+        """Open the ciphertext for the length of a block."""
+        return self._open("ciphertext", self._plan.ciphertext_key, self._plan.stored_size)
+
+    def digests(self) -> AbstractContextManager[BlobReader]:
+        """Open the digest list for the length of a block."""
+        return self._open("digests", self._plan.digests_key, self._plan.digests_size)
+
+    def _open(self, which: _Which, key: str, size: int) -> AbstractContextManager[BlobReader]:
+        if self.local:
+            return closing(_local(self._place.folder, key))
+        # The size is the content's. Each answer must state it.
+        blob = Pinned(key, size, "")
+        live = self._live
+        patience = max(_LEAST, live.patience)
+        return closing(HttpBlob(blob, self._signing(which), live.pool, live.around, patience=patience))
+
+    def _signing(self, which: _Which) -> Callable[[], Presigned]:
+        def sign() -> Presigned:
+            with self._lock:
+                if which not in self._fresh:
+                    self._place = self._live.locate(self._plan.index)
+                    self._fresh = {"ciphertext", "digests"}
+                self._fresh.discard(which)
+                signed = self._place.ciphertext if which == "ciphertext" else self._place.digests
+            if signed is None:
+                raise IntegrityError(f"{self._plan.path}: the broker names URLs first, and then a folder")
+            return signed
+
+        return sign
+
+
+def _local(folder: str, key: str) -> LocalBlob:
+    if not folder.startswith("/") or "\0" in folder:
+        raise IntegrityError("the broker names a folder that is no absolute path")
+    with explained(key):
+        try:
+            return LocalBlob(os.open(Path(folder) / key, _READ), key)
+        except FileNotFoundError:
+            if Path(folder).is_dir():
+                raise NotFoundError(f"store: there is no {key}") from None
+    raise ConfigError(f"{folder}: no such directory", hint="direct mode needs the store mounted where the job runs")

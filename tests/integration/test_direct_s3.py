@@ -1,0 +1,289 @@
+"""Direct mode over S3: the job reads at presigned URLs, renewed through the broker, with no credentials of its own."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from custody.app.sealing import Sealed
+from custody.client.link import BoundedCalls
+from custody.client.settings import Surroundings
+from custody.errors import ConfigError, CustodyError, DeniedError, IntegrityError, NotFoundError
+from custody.segments.layout import FilePlan
+from custody.values import U64
+from custody.wire.messages import PlaceReply
+from tests.doubles.direct import DirectSite, JobKey
+from tests.doubles.faulty_proxy import Fault, FaultyProxy
+from tests.doubles.s3 import S3Server, credentials, weed_server
+from tests.doubles.site import now, write_model
+
+SIZES = {"config.json": 300, "empty": 0, "weights.bin": 1_000_000}
+SIZE = sum(SIZES.values())
+
+
+@pytest.fixture(scope="module")
+def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with pytest.MonkeyPatch.context() as patch, weed_server(tmp_path_factory.mktemp("weed")) as server:
+        credentials(patch)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def proxy(weed: S3Server) -> Iterator[FaultyProxy]:
+    """What lies between everybody and the store."""
+    with FaultyProxy(int(weed.endpoint.rpartition(":")[2])).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, weed: S3Server, proxy: FaultyProxy) -> Iterator[DirectSite]:
+    bucket = weed.url(weed.common, "direct", endpoint=proxy.endpoint)
+    with DirectSite(tmp_path_factory.mktemp("direct") / "site", how="presigned", bucket=bucket) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("source"), SIZES)
+
+
+@pytest.fixture(scope="module")
+def sealed(site: DirectSite, source: Path) -> Sealed:
+    version = site.seal(source)
+    site.register(version)
+    return version
+
+
+@pytest.fixture
+def lease(site: DirectSite, sealed: Sealed) -> str:
+    return site.granted_direct(sealed, sessions=U64(3), bytes=U64(3 * SIZE))[1]
+
+
+def test_a_job_without_credentials_reads_the_bucket_as_often_as_it_likes_for_the_files_once(
+    site: DirectSite, sealed: Sealed, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, lease = site.granted_direct(sealed, sessions=U64(1), bytes=U64(SIZE))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    weights = (source / "weights.bin").read_bytes()
+    with site.job() as custody, custody.lease(lease).open() as session:
+        assert session.read("weights.bin", 70_000, 10) == weights[70_000:70_010]
+        assert session.read("empty") == b""
+        for _ in range(2):
+            buffer = bytearray(len(weights))
+            session.readinto("weights.bin", buffer)
+            assert buffer == weights
+        session.download(tmp_path / "out")
+        for name in SIZES:
+            assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
+    with site.calls("dave") as dave:
+        after = dave.get_request(view.request)
+    assert (after.bytes_spent, after.reason) == (SIZE, "budget")
+
+
+def key_of(site: DirectSite, sealed: Sealed, weed: S3Server, name: str) -> tuple[str, str]:
+    """Bucket and name of an object of the version."""
+    return weed.common, f"direct/versions/{sealed.content.vid}/{name}"
+
+
+Locate = Callable[[BoundedCalls, str, int], PlaceReply]
+
+
+def changing(change: Callable[[PlaceReply, int], PlaceReply]) -> tuple[list[int], Locate]:
+    """A broker whose answer to ``Locate`` is changed; the change is told how often it was asked before."""
+    asked: list[int] = []
+
+    def locate(self: BoundedCalls, session: str, file: int) -> PlaceReply:
+        asked.append(file)
+        return change(BoundedCalls.locate(self, session, file), len(asked) - 1)
+
+    return asked, locate
+
+
+def spoiled(reply: PlaceReply) -> PlaceReply:
+    """The same URLs with signatures that are not good any more, as when their credentials have ended."""
+    assert reply.ciphertext is not None
+    assert reply.digests is not None
+    return replace(
+        reply,
+        ciphertext=replace(reply.ciphertext, url=reply.ciphertext.url[:-4] + "0000"),
+        digests=replace(reply.digests, url=reply.digests.url[:-4] + "0000"),
+    )
+
+
+def ended(reply: PlaceReply) -> PlaceReply:
+    """The same URLs, said to end now: each request needs another one."""
+    assert reply.ciphertext is not None
+    assert reply.digests is not None
+    return replace(
+        reply,
+        ciphertext=replace(reply.ciphertext, expires=now()),
+        digests=replace(reply.digests, expires=now()),
+    )
+
+
+def read(site: DirectSite, lease: str) -> bytes:
+    with site.job() as custody, custody.lease(lease).open(["weights.bin"], patience=0) as session:
+        return session.read("weights.bin")
+
+
+def test_urls_end_within_a_quarter_of_an_hour_and_with_the_lease(site: DirectSite, sealed: Sealed) -> None:
+    for changes, most in (({}, 901), ({"open_before": site.time(60), "duration": U64(60)}, 121)):
+        _, lease = site.granted_direct(sealed, **changes)
+        with site.calls("job") as job:
+            session = job.open_session(site.open_direct(lease, sealed, JobKey())).session
+            first, second = job.locate(session, 2), job.locate(session, 2)
+        for reply in (first, second):
+            assert reply.ciphertext is not None
+            assert 0 < reply.ciphertext.expires - now() <= most
+            assert "X-Amz-Signature" not in repr(reply)
+
+
+def test_a_url_that_the_store_refuses_is_renewed_through_the_broker(site: DirectSite, lease: str, source: Path) -> None:
+    """URLs signed with temporary credentials die before they say so."""
+    asked, locate = changing(lambda reply, before: spoiled(reply) if before < 1 else reply)
+    with site.job(locate=locate) as custody, custody.lease(lease).open(["weights.bin"]) as session:
+        assert session.read("weights.bin") == (source / "weights.bin").read_bytes()
+    assert 2 <= len(asked) <= 3
+    _, locate = changing(lambda reply, _: spoiled(reply))
+    with (
+        site.job(locate=locate) as custody,
+        custody.lease(lease).open(["weights.bin"]) as session,
+        pytest.raises(ConfigError, match="HTTP 403"),
+    ):
+        session.read("weights.bin")
+
+
+def test_after_a_revocation_no_url_is_renewed(site: DirectSite, lease: str) -> None:
+    _, locate = changing(lambda reply, _: ended(reply))
+    with site.job(locate=locate) as custody, custody.lease(lease).open(patience=0) as session:
+        session.read("weights.bin", 0, 10)
+        with site.calls("alice") as alice:
+            alice.stop(site.stop_document("alice", "revoke", lease))
+        out = bytearray(b"?" * SIZES["weights.bin"])
+        with pytest.raises(DeniedError):
+            session.readinto("weights.bin", out)
+        assert out == bytes(len(out))
+
+
+def test_a_blob_that_is_replaced_under_a_session_is_refused_and_so_is_one_that_was_before(
+    site: DirectSite, sealed: Sealed, lease: str, weed: S3Server
+) -> None:
+    bucket, key = key_of(site, sealed, weed, "2.floe")
+    whole = weed.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    try:
+        with site.job() as custody, custody.lease(lease).open(["weights.bin"]) as session:
+            session.read("weights.bin", 0, 10)
+            weed.client.put_object(Bucket=bucket, Key=key, Body=flipped)
+            out = bytearray(b"?" * SIZES["weights.bin"])
+            with pytest.raises((IntegrityError, NotFoundError), match=r"not what it was|not this version"):
+                session.readinto("weights.bin", out)
+            assert out == bytes(len(out))
+        with pytest.raises(IntegrityError, match=r"weights\.bin: segment 15"):
+            read(site, lease)
+        weed.client.put_object(Bucket=bucket, Key=key, Body=whole[:-1])
+        with pytest.raises(IntegrityError, match="bytes, not"):
+            read(site, lease)
+    finally:
+        weed.client.put_object(Bucket=bucket, Key=key, Body=whole)
+
+
+def test_a_lying_broker_names_no_url_but_of_http(site: DirectSite, sealed: Sealed) -> None:
+    _, lease = site.granted_direct(sealed, sessions=U64(9), bytes=U64(9 * SIZE))
+    for url in (
+        "file:///etc/passwd",
+        "http://",
+        "ftp://127.0.0.1/x",
+        "http://user@127.0.0.1/x",
+        "http://127.0.0.1/a b",
+    ):
+
+        def lie(reply: PlaceReply, _: int, url: str = url) -> PlaceReply:
+            assert reply.digests is not None
+            return replace(reply, digests=replace(reply.digests, url=url))
+
+        with (
+            site.job(locate=changing(lie)[1]) as custody,
+            custody.lease(lease).open(["weights.bin"], patience=0) as session,
+            pytest.raises(ConfigError, match="a signed URL") as caught,
+        ):
+            session.read("weights.bin")
+        assert url not in str(caught.value)
+
+
+PASSING = tuple(fault for fault in Fault if fault is not Fault.SILENT)  # silence is waited for long
+LASTING = (Fault.BUSY, Fault.CUT, Fault.OTHER_RANGE, Fault.FLIPPED, Fault.LYING_RANGE)
+_FASTER = 20
+
+
+def quick() -> Surroundings:
+    """As it is, but time passes faster: what is waited for in vain is given up after two seconds."""
+    real = Surroundings.real()
+    return Surroundings(
+        real.clock, real.rng, lambda: real.monotonic() * _FASTER, lambda seconds: time.sleep(seconds / _FASTER)
+    )
+
+
+def test_whatever_the_store_answers_the_job_gets_the_sealers_bytes_or_none(
+    site: DirectSite, sealed: Sealed, source: Path, proxy: FaultyProxy
+) -> None:
+    """Faults that a resend mends are mended; those that last are errors, and the buffer is zeros."""
+    _, lease = site.granted_direct(sealed, sessions=U64(1), bytes=U64(SIZE))
+    weights = (source / "weights.bin").read_bytes()
+    outcomes: Counter[str] = Counter()
+    with site.job(around=quick()) as custody, custody.lease(lease).open(patience=40) as session:
+        session.read("weights.bin", 0, 1)
+        for fault, times in [(fault, 2) for fault in PASSING] + [(fault, 10_000) for fault in LASTING]:
+            left = iter([fault] * times)
+            proxy.choose = partial(next, left, None)
+            out = bytearray(b"?" * len(weights))
+            try:
+                session.readinto("weights.bin", out)
+            except CustodyError:
+                assert out == bytes(len(out)), fault
+                outcomes["refused"] += 1
+            else:
+                assert out == weights, fault
+                outcomes["read"] += 1
+        proxy.choose = lambda: None
+        assert session.read("weights.bin") == weights
+    assert outcomes["read"] >= len(PASSING) - 2  # but for what was altered unnoticed on the way
+    assert outcomes["refused"] >= len(LASTING) + 2
+
+
+def test_many_read_at_once(site: DirectSite, lease: str, source: Path) -> None:
+    weights = (source / "weights.bin").read_bytes()
+    wrong: list[int] = []
+    with site.job() as custody, custody.lease(lease).open(["weights.bin"]) as session:
+
+        def read(start: int) -> None:
+            if session.read("weights.bin", start, 300_000) != weights[start : start + 300_000]:
+                wrong.append(start)
+
+        threads = [threading.Thread(target=read, args=(start,)) for start in range(0, 700_000, 100_000)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_no_url_is_in_any_file_of_broker_log_or_ledger(site: DirectSite, lease: str, sealed: Sealed) -> None:
+    with site.calls("job") as job:
+        session = job.open_session(site.open_direct(lease, sealed, JobKey())).session
+        assert job.locate(session, 2).ciphertext is not None
+        with pytest.raises(DeniedError):
+            job.locate(session, 3)
+    plan = FilePlan.of(sealed.content, 2)
+    for path in site.directory.rglob("*"):
+        with suppress(FileNotFoundError, IsADirectoryError):  # a partial tile that has gone meanwhile
+            data = path.read_bytes()
+            assert b"X-Amz-Signature" not in data, path
+            assert plan.ciphertext_key.encode() not in data, path

@@ -1,0 +1,170 @@
+"""Ranges over HTTPS: whose certificate is trusted, URLs that end, connections that are kept."""
+
+import http.server
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from custody.adapters.http_blob import HttpBlob
+from custody.adapters.http_pool import HttpPool, Target
+from custody.app.ca import create_authority
+from custody.client.settings import Surroundings
+from custody.errors import ConfigError, IntegrityError
+from custody.ports import Pinned, Presigned
+from tests.doubles.deployment import now, rng
+
+DATA = bytes(range(256)) * 40
+BLOB = Pinned("a", len(DATA), "etag:1")
+
+
+class Store(http.server.ThreadingHTTPServer):
+    """Serves DATA by ranges over TLS. ``good`` are the tokens it takes; ``connections`` counts."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.good = {"t0"}
+        self.connections = 0
+        self.url = f"https://localhost:{self.server_port}/a?token="
+
+    def handle_error(self, *_: object) -> None:
+        """A client that does not trust us is no error of ours."""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Store
+
+    def setup(self) -> None:
+        self.server.connections += 1
+        super().setup()
+
+    def do_GET(self) -> None:
+        if self.path.partition("token=")[2] not in self.server.good:
+            self.send_response(403)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(DATA)}")
+        self.send_header("Content-Length", str(last - first + 1))
+        self.end_headers()
+        self.wfile.write(DATA[first : last + 1])
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ca")
+    authority = create_authority(folder / "ca", "example.org", now())
+    authority.issue("spiffe://example.org/store", folder / "tls", hours=1, dns=("localhost",), now=now())
+    return folder
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[Store]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls/tls.crt", folder / "tls/tls.key")
+    with Store(context) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+class Signer:
+    """Signs with one token after another. ``left`` is for how many seconds each holds."""
+
+    def __init__(self, store: Store, left: int = 900) -> None:
+        self.store = store
+        self.left = left
+        self.clock = now()
+        self.signed = 0
+
+    def __call__(self) -> Presigned:
+        self.signed += 1
+        return Presigned(f"{self.store.url}t{self.signed - 1}", {}, self.clock + self.left)
+
+    def blob(self, pool: HttpPool) -> HttpBlob:
+        around = Surroundings(lambda: self.clock, rng, sleep=lambda _: None)
+        return HttpBlob(BLOB, self, pool, around, patience=1)
+
+
+def read(blob: HttpBlob, offset: int, length: int) -> bytes:
+    buffer = bytearray(length)
+    blob.read_into(offset, memoryview(buffer))
+    return bytes(buffer)
+
+
+@pytest.fixture
+def pool(folder: Path) -> Iterator[HttpPool]:
+    pool = HttpPool(folder / "tls/ca.pem", timeout=5)
+    yield pool
+    pool.close()
+
+
+def test_ranges_come_over_one_connection_under_a_ca_of_ones_own(store: Store, pool: HttpPool) -> None:
+    signer = Signer(store)
+    blob = signer.blob(pool)
+    for offset in range(0, 5000, 1000):
+        assert read(blob, offset, 777) == DATA[offset : offset + 777]
+    assert (store.connections, signer.signed) == (1, 1)
+
+
+def test_a_certificate_that_is_not_trusted_is_an_error_that_says_what_to_do(store: Store) -> None:
+    pool = HttpPool(timeout=5)
+    with pytest.raises(ConfigError, match="not trusted") as caught:
+        read(Signer(store).blob(pool), 0, 10)
+    assert "?ca=" in caught.value.hint
+    assert "token" not in caught.value.message
+    with pytest.raises(ConfigError, match="CA"):
+        read(Signer(store).blob(HttpPool(Path("/nowhere"))), 0, 10)
+
+
+def test_a_url_is_renewed_before_it_ends(store: Store, pool: HttpPool) -> None:
+    signer = Signer(store, left=100)
+    blob = signer.blob(pool)
+    store.good = {"t0", "t1"}
+    assert read(blob, 0, 10) == DATA[:10]
+    signer.clock += 60
+    assert read(blob, 0, 10) == DATA[:10]
+    assert signer.signed == 1
+    signer.clock += 10  # a third of its time is left
+    assert read(blob, 0, 10) == DATA[:10]
+    assert signer.signed == 2
+
+
+def test_a_url_that_ended_early_is_renewed_once(store: Store, pool: HttpPool) -> None:
+    signer = Signer(store)
+    blob = signer.blob(pool)
+    store.good = {"t1"}
+    assert read(blob, 0, 10) == DATA[:10]
+    assert signer.signed == 2
+    store.good = set()
+    with pytest.raises(ConfigError, match="HTTP 403") as caught:
+        read(blob, 0, 10)
+    assert signer.signed == 3
+    assert "token" not in caught.value.message
+
+
+def test_a_blob_of_another_size_is_refused(store: Store, pool: HttpPool) -> None:
+    blob = HttpBlob(Pinned("a", len(DATA) + 1, "x"), Signer(store), pool, Surroundings(now, rng, sleep=lambda _: None))
+    with pytest.raises(IntegrityError, match="it answered others"):
+        read(blob, 0, 10)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ftp://host/a", "http:///a", "http://u@host/a", "http://host:x/", "http://host/a b", "http://host/é"]
+)
+def test_what_is_no_url_of_http_is_refused_without_being_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Target.of(url)
+    assert "host" not in caught.value.message

@@ -1,0 +1,98 @@
+"""The audit follows a log into its successor, in one walk, and names one that does not go on where the other ended."""
+
+import pytest
+
+from custody.tlog.note import NoteSigner
+from tests.doubles.successor import end_log, final_checkpoint, successor_key, successor_root
+from tests.doubles.world import World
+from tests.unit.audit.published import Published, codes, forced
+
+BOTH = ("alice", "dave")
+
+
+def ended() -> Published:
+    """A log that has ended, every entry published on its own."""
+    world = World()
+    world.closed()
+    end_log(world)
+    return Published.each(world)
+
+
+def go_on(log: Published, final: bytes | None = None) -> NoteSigner:
+    """Begin the successor with its root, in the same place."""
+    world = log.world
+    key = successor_key(world)
+    world.log_root(world.sign_root(successor_root(world, key, final or final_checkpoint(world)), *BOTH))
+    world.log_key = key
+    log.publish()
+    return key
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_one_walk_verifies_both_logs(listed: bool) -> None:  # noqa: FBT001 - a parameter
+    log = ended()
+    size = log.tree.size
+    assert log.audit(listed=listed).ok
+    go_on(log)
+    log.world.opened("demo/other@1")
+    log.publish()
+    for deployment in (log.world.deployment, None):
+        report = log.audit(listed=listed, deployment=deployment)
+        assert report.ok, report.findings
+        assert (report.epoch, report.deployment) == (1, "custody.example.org/log")
+        assert report.size > size
+    assert log.audit(listed=listed, saved=log.saved(size)).ok
+
+
+def test_a_final_checkpoint_of_another_tree_is_a_fork() -> None:
+    """The old log's key and a quorum of its witnesses have signed it; the entries say otherwise."""
+    log = ended()
+    go_on(log, final_checkpoint(log.world, root=b"f" * 32))
+    assert codes(log.audit()) == [(log.tree.size - 1, "fork")]
+
+
+def test_a_successor_that_leaves_out_the_end_of_its_predecessor_is_found() -> None:
+    """It begins after an older checkpoint, as good as the final one."""
+    log = ended()
+    world, size = log.world, log.tree.size - 3
+    for path in [f"checkpoints/{number}" for number in range(size + 1, size + 4)]:
+        del log.files[path]
+    short = Published(world, files={path: data for path, data in log.files.items() if path.startswith("checkpoints/")})
+    short.append([entry.encode() for entry in world.log.entries[:size]], time=world.now)
+    del world.log.entries[size:]
+    world.state.size = size
+    world.state.ended = True  # as a lying broker has it
+    root = successor_root(world, successor_key(world), final_checkpoint(world, size))
+    forced(world, lambda: world.log_root(world.sign_root(root, *BOTH)))
+    short.publish()
+    assert (size, "rule-root") in codes(short.audit())
+
+
+def test_an_old_log_that_goes_on_after_its_end_is_found() -> None:
+    log = ended()
+    go_on(log)
+    old = ended()  # the same bytes, elsewhere: its broker and its witnesses go on
+    entry = forced(old.world, lambda: old.world.log_hello(old.world.hello()))
+    old.publish([entry])
+    assert codes(old.audit()) == [(old.tree.size - 1, "rule-hello")]
+    log.world.log_hello(log.world.hello())
+    log.publish()
+    assert (None, "fork") in codes(log.audit(saved=old.saved()))  # who remembers the one sees it in the other
+
+
+def test_a_successor_published_under_the_old_key_is_refused() -> None:
+    log = ended()
+    world, old = log.world, log.world.log_key
+    go_on(log)
+    world.log_key = old
+    world.log_hello(world.hello())
+    log.publish()
+    assert (None, "checkpoint-signature") in codes(log.audit())
+
+
+def test_the_successors_key_counts_for_nothing_before_its_root() -> None:
+    log = ended()
+    key = successor_key(log.world)
+    log.world.log_key = key
+    log.files[f"checkpoints/{log.tree.size}"] = log.files["checkpoint"] = log.note(log.tree.size)
+    assert (None, "checkpoint-signature") in codes(log.audit())

@@ -1,0 +1,120 @@
+"""What bounds an upload: whose it is, how long, how many, and each blob's bytes."""
+
+from pathlib import Path
+
+import pytest
+
+from custody.adapters.store_local import LocalStore
+from custody.broker.blobs import PART, PresignedBlob, StreamedBlob, part_size
+from custody.broker.upload_sessions import Upload, Uploads
+from custody.errors import DeniedError, FormatError, IntegrityError, NotFoundError, UnavailableError
+from custody.ports import Presigned
+
+DAVE = "spiffe://example.org/person/dave"
+
+
+def upload(number: int, identity: str = DAVE, vid: int | None = None) -> Upload:
+    vid_bytes = bytes([number if vid is None else vid]) * 32
+    return Upload(f"id-{number}", identity, "demo/a@1", vid_bytes, [], PART, expires=1000)
+
+
+def test_an_upload_is_its_owners_until_its_time_is_over() -> None:
+    uploads = Uploads()
+    uploads.add(upload(1))
+    assert uploads.get("id-1", DAVE, 999).version == "demo/a@1"
+    with pytest.raises(NotFoundError):
+        uploads.get("id-1", "spiffe://example.org/person/olga", 999)
+    with pytest.raises(DeniedError, match="over"):
+        uploads.get("id-1", DAVE, 1000)
+    assert not uploads.overdue(999)
+    (overdue,) = uploads.overdue(1000)
+    uploads.remove(overdue)
+    with pytest.raises(NotFoundError):
+        uploads.get("id-1", DAVE, 999)
+
+
+def test_nobody_can_take_all_the_room() -> None:
+    uploads = Uploads()
+    for number in range(4):
+        uploads.add(upload(number))
+    with pytest.raises(UnavailableError, match="too many"):
+        uploads.add(upload(4))
+    uploads.add(upload(5, "spiffe://example.org/person/olga"))
+    with pytest.raises(DeniedError, match="vid"):
+        uploads.add(upload(6, "spiffe://example.org/person/olga", vid=1))
+
+
+def test_tidying_is_done_once_unless_it_fails() -> None:
+    uploads = Uploads()
+    with pytest.raises(UnavailableError), uploads.tidying() as first:  # noqa: PT012 - the block is what is tested
+        assert first
+        raise UnavailableError("the store is down")
+    with uploads.tidying() as first:
+        assert first
+    with uploads.tidying() as first:
+        assert not first
+
+
+def test_a_streamed_blob_takes_every_byte_once_and_no_gap(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    blob = StreamedBlob(store, "a", 10)
+    assert blob.write(0, b"01234") == 5
+    assert blob.write(0, b"01234") == 5  # the answer was lost
+    assert blob.write(3, b"3456") == 7  # partly known
+    for offset, data in ((8, b"8"), (7, b"7890")):
+        with pytest.raises(FormatError):
+            blob.write(offset, data)
+    with pytest.raises(IntegrityError, match="7 bytes were sent, 10 were announced"):
+        blob.finish()
+    assert not store.exists("a")
+    assert blob.write(7, b"789") == 10
+    blob.finish()
+    assert store.get("a") == b"0123456789"
+    for use in (lambda: blob.write(10, b""), blob.finish):
+        with pytest.raises(DeniedError):
+            use()
+    blob.discard()
+    assert store.get("a") == b"0123456789"
+
+
+def test_a_discarded_blob_leaves_nothing(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    blob = StreamedBlob(store, "a", 10)
+    blob.write(0, b"01234")
+    blob.discard()
+    blob.discard()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    with pytest.raises(DeniedError):
+        blob.write(5, b"56789")
+
+
+class Signing:
+    """A store that notes what it signs."""
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+
+    def begin_parts(self, key: str) -> str:
+        return "upload"
+
+    def presign_part(self, key: str, upload: str, number: int, size: int, seconds: int) -> Presigned:
+        self.lengths.append(size)
+        return Presigned("http://x", {}, 0)
+
+
+def test_parts_are_signed_with_the_length_they_must_have() -> None:
+    store = Signing()
+    blob = PresignedBlob(store, "a", 2 * PART + 3, PART)  # type: ignore[arg-type]  # what is asked of it here
+    assert len(blob.sign(1, 3, 60)) == 3
+    assert store.lengths == [PART, PART, 3]
+    for first, parts in ((0, 1), (1, 4), (4, 1), (1, 0), (3, 2)):
+        with pytest.raises(FormatError):
+            blob.sign(first, parts, 60)
+    with pytest.raises(IntegrityError, match="nothing of it was sent"):
+        PresignedBlob(store, "b", 2 * PART, PART).finish()  # type: ignore[arg-type]  # as above
+
+
+def test_no_blob_has_more_parts_than_s3_allows() -> None:
+    assert part_size(1) == part_size(PART * 10_000) == PART
+    assert part_size(PART * 10_000 + 1) == 2 * PART
+    assert -(-(5 << 40) // part_size(5 << 40)) <= 10_000
