@@ -36,6 +36,7 @@ __all__ = [
     "Examined",
     "Examiner",
     "Flaw",
+    "Read",
     "Task",
     "document_path",
     "inline",

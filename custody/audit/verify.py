@@ -21,7 +21,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from custody.audit.checkpoints import Claim, Cosigned, cosigned, kept_path, kept_sizes, policies_between
+from custody.audit.checkpoints import Claim, Cosigned, cosigned, kept_sizes, policies_between
+from custody.audit.claims import first_log, largest, read_kept, read_shown
 from custody.audit.examine import Bundle, Examine, Examined, Task, inline
 from custody.audit.judge import Judge
 from custody.audit.report import Finding, Open, Report
@@ -79,13 +80,13 @@ def verify_log(source: Source, pins: Pins, saved: Saved | None = None, way: Way 
     report = Report(structure=way.structure)
     for name in strange[:1]:
         report.remark("name", f"{name} is no name of a checkpoint")
-    shown = _shown(source, report)
-    first = shown or _largest(source, sizes or [])
+    shown = read_shown(source, report)
+    first = shown or largest(source, sizes or [])
     if first is None:
         raise NotFoundError("there is no log here: no checkpoint can be read", hint="name the directory of the log")
     if shown is None and report.found == 0:
         report.find(Finding(None, "checkpoint-missing", "the newest checkpoint is missing", "checkpoint"))
-    report.deployment = pins.deployment or _first_log(source, sizes) or first.checkpoint.origin
+    report.deployment = pins.deployment or first_log(source, sizes) or first.checkpoint.origin
     if saved is not None:
         saved.require_pins(report.deployment, pins.genesis)
     walk = _Walk(source, report, pins, way, shown=shown, sizes=sizes, saved=saved)
@@ -364,56 +365,10 @@ class _Walk:
 
     def _kept(self, size: int) -> Claim | None:
         """Read a kept checkpoint; ``None`` where there is none, and after a finding."""
-        path = kept_path(size)
         shown = self._shown is not None and self._shown.checkpoint.size == size
         if self._sizes is not None and size not in self._sizes and not shown:
             return None
-        try:
-            claim = Claim.read(path, self._source.fetch(path))
-        except NotFoundError:
-            if shown:
-                text = f"checkpoint states size {size}, but {path} was not kept"
-                self._report.find(Finding(None, "checkpoint-missing", text, path))
-            return None
-        except (FormatError, IntegrityError) as error:
-            self._report.find(Finding(None, "checkpoint-format", error.message, path))
-            return None
-        if claim.checkpoint.size != size:
-            self._report.find(Finding(None, "checkpoint-format", f"{path} states size {claim.checkpoint.size}", path))
-            return None
-        return claim
-
-
-def _shown(source: Source, report: Report) -> Claim | None:
-    """Read the newest checkpoint; ``None`` where there is none, and after a finding."""
-    try:
-        return Claim.read("checkpoint", source.fetch("checkpoint"))
-    except NotFoundError:
-        return None
-    except (FormatError, IntegrityError) as error:
-        report.find(Finding(None, "checkpoint-format", error.message, "checkpoint"))
-        return None
-
-
-def _first_log(source: Source, sizes: Sequence[int] | None) -> str | None:
-    """Return which log the oldest kept checkpoint claims to be of; the first log is named like the deployment."""
-    size = sizes[0] if sizes else 0
-    try:
-        return Claim.read(kept_path(size), source.fetch(kept_path(size))).checkpoint.origin
-    except _UNREADABLE:
-        return None
-
-
-def _largest(source: Source, sizes: Sequence[int]) -> Claim | None:
-    """Return the largest kept checkpoint that can be read."""
-    for size in reversed(sizes):
-        try:
-            claim = Claim.read(kept_path(size), source.fetch(kept_path(size)))
-        except _UNREADABLE:
-            continue
-        if claim.checkpoint.size == size:
-            return claim
-    return None
+        return read_kept(self._source, self._report, size, shown=shown)
 
 
 def _continues(source: Source, claim: Claim, seen: Seen) -> bool:
