@@ -1,7 +1,6 @@
-"""``python -m ops.bench``: the table. ``python -m ops.bench log ...`` hands over to the log's own figures."""
+"""``python -m ops.bench``: the table. ``... log`` and ``... log audit`` hand over to the log's own."""
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -57,9 +56,9 @@ def _measure(words: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["log"]:
-        if importlib.util.find_spec("ops.bench.log") is None:
-            sys.exit("ops/bench/run: this tree has no figures of the log")
-        sys.argv = ["ops/bench/run log", *sys.argv[2:]]
-        runpy.run_module("ops.bench.log", run_name="__main__")
+        audit = sys.argv[2:3] == ["audit"]
+        words = sys.argv[3:] if audit else sys.argv[2:]
+        sys.argv = ["ops/bench/run log audit" if audit else "ops/bench/run log", *words]
+        runpy.run_module("ops.bench.log_audit" if audit else "ops.bench.log", run_name="__main__")
     else:
         _measure(sys.argv[1:])
