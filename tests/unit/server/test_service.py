@@ -18,6 +18,7 @@ from custody.errors import NotFoundError
 from custody.server.changes import Changes
 from custody.server.guard import Guard
 from custody.server.pools import Pools
+from custody.server.reads import Reads
 from custody.server.receipts import Receipts
 from custody.server.service import Often, Service
 from custody.wire.v1 import broker_pb2 as pb
@@ -65,7 +66,8 @@ class Stage:
         self.pools = Pools()
         guard = Introduced("example.org", Refusals(time.monotonic), **bounds)
         often = Often(time.monotonic)
-        self.service = Service(cast("Context", None), guard, self.pools, self.changes, Unpublished(), often)
+        reads = Reads(cast("Context", None), guard, self.pools)
+        self.service = Service(cast("Context", None), guard, self.pools, self.changes, Unpublished(), often, reads)
 
     def poll(self, peer: Peer, seconds: int) -> Coroutine[Any, Any, pb.RequestView]:
         asked = pb.GetRequestRequest(request=REQUEST, seen=1, wait_seconds=seconds)
