@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
@@ -22,8 +22,8 @@ from custody.wire.tls import peer_certificate
 __all__ = ["MAX_CALLS", "MAX_CALLS_OF_ONE", "Guard", "MethodNames"]
 
 MAX_CALLS: Final = 8192
-"""Calls under way at once, long polls among them; what is beyond is refused, not queued. Streams have bounds of their
-own, stops have none.
+"""Calls under way at once, long polls and streams that wait for a place among them. What is beyond is refused, not
+queued, stops excepted.
 """
 
 MAX_CALLS_OF_ONE: Final = 2048
@@ -78,6 +78,10 @@ class Guard:
         _caller.set(peer)
         return peer
 
+    def place(self, peer: Peer) -> AbstractContextManager[None]:
+        """Count a call while the block runs. Raises ``UnavailableError`` when too many are under way."""
+        return self._room.place(peer.identity)
+
     async def answer(
         self, context: "ServicerContext[Any, Any]", work: Callable[[Peer], Awaitable[_T]], *, bounded: bool = True
     ) -> _T:
@@ -87,7 +91,7 @@ class Guard:
         """
         peer = await self.peer(context)
         try:
-            with self._room.place(peer.identity) if bounded else nullcontext():
+            with self.place(peer) if bounded else nullcontext():
                 return await work(peer)
         except CustodyError as error:
             await self.refuse(context, error)

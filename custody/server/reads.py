@@ -5,6 +5,7 @@ segment; the buffers that segments are decrypted in are the threads'.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -12,13 +13,13 @@ import grpc
 from grpc.aio import Server, ServicerContext
 
 from custody.broker import reading
-from custody.broker.context import Context
+from custody.broker.context import Context, Peer
 from custody.broker.sessions import Session
 from custody.errors import CustodyError, FormatError
 from custody.segments.buffers import BufferPool
 from custody.server.guard import Guard
 from custody.server.pools import Pools
-from custody.server.streams import Streams
+from custody.server.streams import Stream, Streams
 from custody.wire.pieces import READ, join_piece
 from custody.wire.v1 import broker_pb2 as pb
 
@@ -42,7 +43,7 @@ class Reads:
         """Write through the context, not by yielding: only so does a reader that takes nothing run into a timeout."""
         peer = await self._guard.peer(context)
         try:
-            async with self._streams.enter(request.session) as stream:
+            async with self._place(peer, request.session) as stream:
                 session = self._context.sessions.get(request.session, peer.identity)
                 plan = reading.plan_of(session, request.file)
                 end = plan.count if not request.segments else request.first_segment + request.segments
@@ -62,13 +63,20 @@ class Reads:
         """Yield the digest list of a file."""
         peer = await self._guard.peer(context)
         try:
-            async with self._streams.enter(request.session):
+            async with self._place(peer, request.session):
                 session = self._context.sessions.get(request.session, peer.identity)
                 pieces = reading.read_digests(self._context, session, request.file)
                 while (piece := await self._pools.read(lambda: next(pieces, None))) is not None:
                     yield pb.DigestsPiece(data=piece)
         except CustodyError as error:
             await self._guard.refuse(context, error)
+
+    @asynccontextmanager
+    async def _place(self, peer: Peer, session: str) -> AsyncIterator[Stream]:
+        """Take a place for a stream. One that waits for it is a call under way like any other."""
+        with self._guard.place(peer):
+            async with self._streams.enter(session) as stream:
+                yield stream
 
     def close(self) -> None:
         """Wipe the buffers."""

@@ -66,8 +66,8 @@ class Stage:
         self.pools = Pools()
         guard = Introduced("example.org", Refusals(time.monotonic), **bounds)
         often = Often(time.monotonic)
-        reads = Reads(cast("Context", None), guard, self.pools)
-        self.service = Service(cast("Context", None), guard, self.pools, self.changes, Unpublished(), often, reads)
+        self.reads = Reads(cast("Context", None), guard, self.pools)
+        self.service = Service(cast("Context", None), guard, self.pools, self.changes, Unpublished(), often, self.reads)
 
     def poll(self, peer: Peer, seconds: int) -> Coroutine[Any, Any, pb.RequestView]:
         asked = pb.GetRequestRequest(request=REQUEST, seen=1, wait_seconds=seconds)
@@ -127,6 +127,8 @@ def test_calls_beyond_the_bound_are_refused_and_stops_are_not(
             if peer in full_for:
                 with pytest.raises(grpc.aio.AbortError, match=r"UNAVAILABLE.*too many calls are under way"):
                     await stage.poll(peer, 0)
+                with pytest.raises(grpc.aio.AbortError, match=r"UNAVAILABLE.*too many calls are under way"):
+                    await stage.reads.read(pb.ReadRequest(), call(peer))
             else:
                 assert (await stage.poll(peer, 0)).request == REQUEST
         with pytest.raises(grpc.aio.AbortError, match="no log here"):
