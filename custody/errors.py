@@ -10,6 +10,7 @@
     │   ├── NotFoundError          13   NOT_FOUND
     │   ├── ConflictError          14   ALREADY_EXISTS       it exists with other content, or a race was lost
     │   └── UnavailableError       15   UNAVAILABLE          try again: store, ledger, witness or network is down
+    │       └── StoppedError     15   UNAVAILABLE          not in this process: after a failed fsync it stays down
     ├── ConfigError                16   FAILED_PRECONDITION  the installation is wrong; a person must mend it
     └── InterruptedByUser         130   CANCELLED
 
@@ -30,6 +31,7 @@ __all__ = [
     "IntegrityError",
     "InterruptedByUser",
     "NotFoundError",
+    "StoppedError",
     "StoreError",
     "UnavailableError",
 ]
@@ -94,6 +96,14 @@ class UnavailableError(StoreError):
 
     exit_code = 15
     status = "UNAVAILABLE"
+
+
+class StoppedError(UnavailableError):
+    """A store or ledger has stopped itself and takes no more writes in this process: only a new start helps.
+
+    After a failed fsync the kernel may drop the pages and call the next one a success. So nothing is tried again; the
+    next start reads from the disk what is really there.
+    """
 
 
 class ConfigError(CustodyError):

@@ -268,6 +268,10 @@ class Journal(Protocol):
         """Return a stored envelope, its digest verified. Raises ``NotFoundError``, ``IntegrityError``."""
         ...
 
+    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
+        """Return those of these envelopes that are stored, by digest, verified as ``document`` does."""
+        ...
+
     def shares(self, request: str) -> Mapping[str, bytes]:
         """Return the wrapped shares held for a request, by slot (``0/1``)."""
         ...

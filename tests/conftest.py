@@ -27,6 +27,15 @@ if home := os.environ.get("CUSTODY_HYPOTHESIS_DIR"):
     set_hypothesis_home_dir(home)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have recorded as their ``summary``: what a campaign tried is worth more than a dot."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, line in report.user_properties:
+                if name == "summary":
+                    terminalreporter.write_line(str(line))
+
+
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> Callable[[int], bytes]:
     """Entropy as the code wants it, repeatable: a stream of SHAKE-256 over the test's own name."""

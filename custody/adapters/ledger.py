@@ -15,10 +15,11 @@ import hmac
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine, Integer, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Executable, Integer, Table, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import SQLAlchemyError
@@ -46,6 +47,10 @@ _ROWS: Final = (
     .order_by(ENTRIES.c.idx)
     .limit(bindparam("limit", type_=Integer))
 )
+_DOCUMENTS: Final = select(DOCUMENTS.c.digest, DOCUMENTS.c.envelope).where(
+    DOCUMENTS.c.digest.in_(bindparam("digests", expanding=True))
+)
+_AT_ONCE: Final = 256  # documents asked for in one statement
 _NEWEST: Final = select(func.max(ENTRIES.c.idx))
 
 
@@ -119,13 +124,23 @@ class SqlJournal:
 
     def document(self, envelope_digest: str) -> bytes:
         """See ``Journal.document``."""
-        with self._read() as connection:
-            envelope = connection.scalar(select(DOCUMENTS.c.envelope).where(DOCUMENTS.c.digest == envelope_digest))
-        if envelope is None:
+        found = self.documents([envelope_digest])
+        if not found:
             raise NotFoundError(f"the ledger holds no document {envelope_digest[:64]}")
-        if not isinstance(envelope, bytes) or hashlib.sha256(envelope).hexdigest() != envelope_digest:
-            raise IntegrityError(f"the ledger's document {envelope_digest} was edited")
-        return envelope
+        return found[envelope_digest]
+
+    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
+        """See ``Journal.documents``."""
+        found: dict[str, bytes] = {}
+        wanted = list(envelope_digests)
+        for start in range(0, len(wanted), _AT_ONCE):
+            with self._read() as connection:
+                rows = connection.execute(_DOCUMENTS, {"digests": wanted[start : start + _AT_ONCE]}).all()
+            for digest, envelope in rows:
+                if not isinstance(envelope, bytes) or hashlib.sha256(envelope).hexdigest() != digest:
+                    raise IntegrityError(f"the ledger's document {digest} was edited")
+                found[digest] = envelope
+        return found
 
     def shares(self, request: str) -> Mapping[str, bytes]:
         """See ``Journal.shares``."""
@@ -282,11 +297,17 @@ class _Transaction:
         if self._entries:
             self._connection.execute(insert(ENTRIES), self._entries)
 
-    def _upsert(self, table: Table, rows: Sequence[Mapping[str, str | bytes]], key: Sequence[str], value: str) -> None:
-        make = sqlite_insert if self._connection.dialect.name == "sqlite" else postgres_insert
-        statement = make(table)
-        replace = statement.on_conflict_do_update(index_elements=key, set_={value: statement.excluded[value]})
+    def _upsert(
+        self, table: Table, rows: Sequence[Mapping[str, str | bytes]], key: tuple[str, ...], value: str
+    ) -> None:
+        replace = _replacing(self._connection.dialect.name, table, key, value)
         self._connection.execute(replace, [dict(row) for row in rows])
+
+
+@cache
+def _replacing(dialect: str, table: Table, key: tuple[str, ...], value: str) -> Executable:
+    statement = (sqlite_insert if dialect == "sqlite" else postgres_insert)(table)
+    return statement.on_conflict_do_update(index_elements=key, set_={value: statement.excluded[value]})
 
 
 def _size(connection: Connection) -> int:

@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from custody.errors import CustodyError, IntegrityError, UnavailableError
+from custody.errors import CustodyError, IntegrityError, StoppedError, UnavailableError
 
 __all__ = ["LedgerStoppedError", "commit_failed_whole", "explain", "is_disk_failure"]
 
@@ -34,14 +34,12 @@ _DISK_FULL: Final = "53100"
 _POSTGRES_DAMAGED: Final = frozenset({"XX001", "XX002"})
 
 
-class LedgerStoppedError(UnavailableError):
+class LedgerStoppedError(StoppedError):
     """The ledger accepts no more writes in this process; only a new start helps.
 
-    ``stay_down`` is always true: retrying is no use. ``outcome_unknown`` says that the transaction which raised this
-    may have been committed all the same; it is false for those that were refused afterwards.
+    ``outcome_unknown`` says that the transaction which raised this may have been committed all the same; it is false
+    for those that were refused afterwards.
     """
-
-    stay_down: Final = True
 
     def __init__(self, message: str, *, outcome_unknown: bool) -> None:
         super().__init__(message, hint="look at the disk or the database, then start the broker again")

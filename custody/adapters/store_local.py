@@ -3,7 +3,8 @@
 How a write survives a crash: the bytes go to ``.tmp-<pid>-<n>`` in the blob's own directory and are fsynced; then
 ``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the directory is
 fsynced. New directories are fsynced into their parents first. A crash leaves at most a ``.tmp-`` file, which no key can
-name and ``sweep`` removes.
+name and ``sweep`` removes. After an fsync that failed, the next one may succeed and prove nothing: the store then takes
+no more writes for as long as the process lives (``StoppedError``). Whoever starts again writes the same blobs anew.
 
 How a path cannot lead outside: keys are checked, and every path is walked from one open descriptor of the root, part by
 part, with O_NOFOLLOW. So a symbolic link planted inside is refused. The descriptor also pins the file system: when that
@@ -13,8 +14,10 @@ Files have mode 0640 and directories 0750, less what the umask takes. What still
 directory may delete blobs and replace them whole. The digests in the signed content catch what was replaced.
 """
 
+import errno
 import os
 import stat
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -32,7 +35,7 @@ from custody.adapters.local_files import (
     same_content,
     split_key,
 )
-from custody.errors import ConfigError, ConflictError, IntegrityError, NotFoundError
+from custody.errors import ConfigError, ConflictError, IntegrityError, NotFoundError, StoppedError
 
 __all__ = ["LocalStore"]
 
@@ -44,6 +47,16 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class _Turn:
+    """Whose turn it is to sync a directory: how many have ``asked``, and up to which of them it is ``done``."""
+
+    __slots__ = ("asked", "counting", "done", "syncing")
+
+    def __init__(self) -> None:
+        self.asked = self.done = 0
+        self.counting, self.syncing = threading.Lock(), threading.Lock()
 
 
 class LocalStore:
@@ -59,6 +72,8 @@ class LocalStore:
             raise ConfigError(f"store {root}: {reason(error)}", hint=f"mkdir -m 750 {root}") from error
         self._finalizer = weakref.finalize(self, os.close, self._root)
         self._numbers = count()
+        self._stopped = ""
+        self._turns: dict[str, _Turn] = {}
         self._durable: set[str] = set()  # directories that this process has fsynced into their parents
 
     def close(self) -> None:
@@ -128,11 +143,12 @@ class LocalStore:
 
     def delete(self, key: str) -> None:
         """See ``Store.delete``. Durable when it returns; directories stay."""
+        self._require_writable()
         *folders, name = split_key(key)
         with explained(key), suppress(FileNotFoundError), self._folder(folders) as directory:
             with suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(name, dir_fd=directory)
-            os.fsync(directory)  # also where nothing was there: who removed it may have crashed before this
+            self._sync(directory)  # also where nothing was there: who removed it may have crashed before this
 
     def sweep(self, now: int, age: int = _DAY) -> int:
         """Remove temporary files untouched for ``age`` seconds before ``now``; return how many. For a start-up."""
@@ -166,12 +182,42 @@ class LocalStore:
         except FileExistsError:
             if path in self._durable:
                 return
-        os.fsync(directory)  # also where it existed: who made it may have crashed before this
+        self._sync(directory)  # also where it existed: who made it may have crashed before this
         self._durable.add(path)
+
+    def _sync_names(self, path: str, directory: int) -> None:
+        """Make the names in a directory durable. Those who come while an fsync runs share the next one."""
+        turn = self._turns.setdefault(path, _Turn())
+        with turn.counting:
+            turn.asked += 1
+            mine = turn.asked
+        with turn.syncing:
+            if turn.done < mine:
+                asked = turn.asked
+                self._require_writable()  # the fsync of another may have failed meanwhile
+                self._sync(directory)
+                turn.done = asked
+
+    def _sync(self, descriptor: int, *, thrown_away: bool = False) -> None:
+        """Make durable. A full disk says so here at the latest, which is no doubt about a file that is thrown away."""
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if not (thrown_away and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+                self._stopped = reason(error)
+            raise
+
+    def _require_writable(self) -> None:
+        if self._stopped:
+            raise StoppedError(
+                f"store: takes no more writes after an fsync that failed: {self._stopped}",
+                hint="look at the disk under the store, then start again",
+            )
 
     @contextmanager
     def _write(self, key: str, *, replace: bool) -> Iterator[LocalWriter]:
         """Make a temporary file, and publish it under ``key`` when the block ends well."""
+        self._require_writable()
         *folders, name = split_key(key)
         with ExitStack() as stack:
             with explained(key):
@@ -182,13 +228,14 @@ class LocalStore:
             stack.callback(writer.end)
             yield writer
             with explained(key):
-                os.fsync(file)
+                self._sync(file, thrown_away=True)
                 if replace:
                     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
                 elif not _link(directory, temporary, name, file):
                     raise ConflictError(f"store: {key} exists with other content")
-                # If this fails the blob stays visible: another reader may rely on it. Who asks again gets it durable.
-                os.fsync(directory)
+                # If this fails the blob stays visible: another reader may rely on it. Who starts again and asks again
+                # gets it durable.
+                self._sync_names("/".join(folders), directory)
 
     def _temporary(self, directory: int) -> tuple[str, int]:
         while True:  # another process may have our number: in containers everybody is pid 1

@@ -1,12 +1,13 @@
-"""The broker's hold on the journal: one writer, one entry per transaction, and the state that the entries imply.
+"""The broker's hold on the journal: one writer, and the state that the entries imply.
 
 An entry is judged by ``custody.rules.step`` and appended in the same critical section, so state and journal move
 together: when a rule refuses, neither has changed; when the commit fails, the state is folded anew from what the
-journal really holds.
+journal really holds. Entries that come while a transaction is being committed share the next one: an fsync takes
+milliseconds, whatever it is for. Nobody sees the state before it is committed.
 """
 
 import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from custody.values import Time
 __all__ = ["BrokerIdentity", "Ledger", "reference"]
 
 _PAGE: Final = 1024
+_GROUP: Final = 256  # entries that are committed together at most
 # What waits for the log and for a clock that behaves. Ends and stops never wait.
 _GRANTING: Final = frozenset(
     {"manifest", "request", "decision", "release", "grant", "opening-intent", "session-intent", "hello"}
@@ -46,6 +48,20 @@ class BrokerIdentity:
     def party(self) -> Party:
         """The broker as an entry names it."""
         return Party(id=f"broker:{self.id}", credential=self.signer.key_id)
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """An entry that somebody wants appended, and what came of it."""
+
+    kind: str
+    documents: Mapping[str, Envelope]
+    also: Callable[[JournalTransaction], None] | None
+    fields: Mapping[str, object]
+    index: int = -1
+    entry: Entry | None = None
+    error: Exception | None = None
+    done: bool = False
 
 
 def reference(envelope: Envelope, kind: str) -> DocumentRef:
@@ -75,6 +91,8 @@ class Ledger:
         self._state = state
         self._stale = False
         self._lock = threading.RLock()
+        self._reader = threading.local()
+        self._queue: deque[_Wanted] = deque()
         self._by_request: dict[str, list[int]] = defaultdict(list)
         self._request_of: dict[str, str] = {}
         self._listeners: list[Callable[[str], None]] = []
@@ -94,7 +112,11 @@ class Ledger:
     def reading(self) -> Iterator[State]:
         """Hold the state still while it is looked at. Do not keep it, and do not wait for anything inside."""
         with self._lock:
-            yield self._current()
+            self._reader.depth = getattr(self._reader, "depth", 0) + 1
+            try:
+                yield self._current()
+            finally:
+                self._reader.depth -= 1
 
     def glance(self) -> State:
         """Return the state without waiting for a writer that waits for the database: for stops, which wait for nobody.
@@ -116,45 +138,83 @@ class Ledger:
         ``documents`` are envelopes by payload kind; ``also`` runs in the same transaction. Raises what the rules raise,
         or ``UnavailableError`` when the journal does; nothing has happened then.
         """
-        documents = documents or {}
         if kind in _GRANTING:
             self.clock.require_steady()
             self.publisher.require_room()
-        with self._lock:
-            state = self._current()
-            size = state.size
-            entry = Entry(
-                schema="custody/entry/v1",
-                type=kind,  # type: ignore[arg-type]  # callers pass literals; Entry refuses any other on parse
-                id=self.rng(16).hex(),
-                time=Time(self.clock()),
-                broker=self.identity.id,
-                build=self.identity.build,
-                root=state.root_digest or next(iter(documents.values())).digest,
-                policy=(state.root if state.roots else next(iter(documents.values())).document(Root)).policy,
-                documents=tuple(reference(envelope, name) for name, envelope in documents.items()),
-                **fields,  # type: ignore[arg-type]  # checked by Entry.parse below
-            )
-            data = entry.encode()
-            entry = Entry.parse(data)
-            try:
-                with self._journal.transaction() as transaction:
-                    self._require_alone(transaction.size, size)
-                    step(state, entry, {item.envelope_digest: item for item in documents.values()})
-                    index = transaction.append(data)
-                    for envelope in documents.values():
-                        transaction.add_document(envelope.envelope_digest, envelope.encode())
-                    if also:
-                        also(transaction)
-            except BaseException:
-                # The state may be ahead of the journal now; whoever looks next folds it anew first.
-                self._stale = self._stale or state.size > size
-                raise
-            self._index(index, entry)
+        wanted = _Wanted(kind, documents or {}, also, fields)
+        if getattr(self._reader, "depth", 0):  # the caller has looked at the state and must find it as it was
+            self._commit([wanted])
+        else:
+            self._queue.append(wanted)
+            with self._lock:  # whoever comes first commits for all who wait here: one fsync for many
+                while not wanted.done:
+                    self._commit([self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))])
+        if wanted.error is not None:
+            raise wanted.error
         self.publisher.notify()
         for listener in self._listeners:
-            listener(entry.request or "")
-        return index
+            listener((wanted.entry and wanted.entry.request) or "")
+        return wanted.index
+
+    def _commit(self, group: Sequence["_Wanted"]) -> None:
+        """Judge and append a group in one transaction; the lock is held. Each learns what became of its own entry.
+
+        A rule refuses one entry and leaves the state as it was: the others go on. Any other failure means that nothing
+        of the group has happened.
+        """
+        size = 0
+        try:
+            state = self._current()
+            size = state.size
+            with self._journal.transaction() as transaction:
+                self._require_alone(transaction.size, size)
+                for wanted in group:
+                    before = state.size
+                    try:
+                        self._add(wanted, state, transaction)
+                    except Exception as error:
+                        if state.size != before:
+                            raise
+                        wanted.error = error
+        except BaseException as error:
+            # The state may be ahead of the journal now; whoever looks next folds it anew first.
+            self._stale = self._stale or self._state.size > size
+            reason = error if isinstance(error, Exception) else UnavailableError("the broker was interrupted")
+            for wanted in group:
+                wanted.error = wanted.error or reason
+            if reason is not error:
+                raise
+        else:
+            for wanted in group:
+                if wanted.entry is not None and wanted.error is None:
+                    self._index(wanted.index, wanted.entry)
+        finally:
+            for wanted in group:
+                wanted.done = True
+
+    def _add(self, wanted: "_Wanted", state: State, transaction: JournalTransaction) -> None:
+        documents = wanted.documents
+        entry = Entry(
+            schema="custody/entry/v1",
+            type=wanted.kind,  # type: ignore[arg-type]  # callers pass literals; Entry refuses any other on parse
+            id=self.rng(16).hex(),
+            time=Time(self.clock()),
+            broker=self.identity.id,
+            build=self.identity.build,
+            root=state.root_digest or next(iter(documents.values())).digest,
+            policy=(state.root if state.roots else next(iter(documents.values())).document(Root)).policy,
+            documents=tuple(reference(envelope, name) for name, envelope in documents.items()),
+            **wanted.fields,  # type: ignore[arg-type]  # checked by Entry.parse below
+        )
+        data = entry.encode()
+        entry = Entry.parse(data)
+        step(state, entry, {item.envelope_digest: item for item in documents.values()})
+        wanted.index = transaction.append(data)
+        wanted.entry = entry
+        for envelope in documents.values():
+            transaction.add_document(envelope.envelope_digest, envelope.encode())
+        if wanted.also:
+            wanted.also(transaction)
 
     def on_change(self, listener: Callable[[str], None]) -> None:
         """Call ``listener`` with the request digest (or "") after every entry, from the thread that appended it."""

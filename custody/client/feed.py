@@ -11,7 +11,7 @@ from typing import Final
 from custody.client.live import Live
 from custody.errors import DeniedError, IntegrityError, UnavailableError
 from custody.segments.layout import FilePlan
-from custody.wire.v1 import broker_pb2 as pb
+from custody.wire.pieces import Piece
 
 __all__ = ["Feed", "fill"]
 
@@ -25,7 +25,7 @@ class Feed:
         self._live = live
         self._plan = plan
         self._end = segments.stop
-        self._pieces: Generator[pb.Segment, None, None] | None = None
+        self._pieces: Generator[Piece, None, None] | None = None
         self._next = 0
         self._until = 0
 
@@ -61,7 +61,7 @@ class Feed:
         if pieces is not None:
             pieces.close()
 
-    def _from(self, i: int) -> Iterator[pb.Segment]:
+    def _from(self, i: int) -> Iterator[Piece]:
         if self._pieces is not None and self._next != i:
             self.close()  # segments between were at hand already
         if self._pieces is None:
@@ -71,7 +71,7 @@ class Feed:
         return self._pieces
 
 
-def fill(pieces: Iterator[pb.Segment], i: int, out: memoryview) -> None:
+def fill(pieces: Iterator[Piece], i: int, out: memoryview) -> None:
     """Put the pieces of segment ``i`` together in ``out``.
 
     Raises ``IntegrityError`` for pieces of another segment, out of order, or too long; ``StopIteration`` where there

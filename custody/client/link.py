@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-import grpc
-
 from custody.adapters.backoff import Backoff
 from custody.client.settings import Memory, Settings, Surroundings
 from custody.crypto import svid
@@ -20,8 +18,7 @@ from custody.errors import ConfigError, IntegrityError, InterruptedByUser, Unava
 from custody.rules.trust import Seen, Trust
 from custody.values import Time
 from custody.wire.calls import Calls
-from custody.wire.errors import raise_from_rpc
-from custody.wire.v1 import broker_pb2 as pb
+from custody.wire.pieces import Piece
 
 __all__ = ["CALL_PATIENCE", "BoundedCalls", "Dial", "Link", "dial"]
 
@@ -37,16 +34,9 @@ _T = TypeVar("_T")
 class BoundedCalls(Calls):
     """Calls of which none can hang, streams included."""
 
-    def read_within(self, session: str, file: int, first: int, count: int, size: int) -> Iterator[pb.Segment]:
+    def read_within(self, session: str, file: int, first: int, count: int, size: int) -> Iterator[Piece]:
         """Yield the pieces of ``count`` segments of together ``size`` bytes, with a deadline that follows from it."""
-        message = pb.ReadRequest(session=session, file=file, first_segment=first, segments=count)
-        call = self._stub.Read(message, timeout=_STALL + size / _SLOWEST)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise_from_rpc(error, self.address)
-        finally:
-            call.cancel()
+        return self._pieces(session, file, first, count, _STALL + size / _SLOWEST)
 
 
 Dial = Callable[[Settings, int], BoundedCalls]

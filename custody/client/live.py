@@ -36,7 +36,7 @@ from custody.errors import (
 )
 from custody.values import U64, Time
 from custody.wire.messages import PlaceReply
-from custody.wire.v1 import broker_pb2 as pb
+from custody.wire.pieces import Piece
 
 __all__ = ["Live", "Note", "SessionReceipt", "Start", "Trouble", "ignore_note"]
 
@@ -180,7 +180,7 @@ class Live:
             except (UnavailableError, DeniedError) as error:
                 self.recover(error, generation, trouble)
 
-    def stream(self, file: int, first: int, count: int) -> Generator[pb.Segment, None, None]:
+    def stream(self, file: int, first: int, count: int) -> Generator[Piece, None, None]:
         """Yield the pieces of ``count`` segments from ``first`` on, of the current session. Close it to end early."""
         with self._lock:
             self._require_open()

@@ -1,14 +1,16 @@
 """A session: the files of a lease, readable. Everything it returns was checked against the sealer's digests first."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
+from custody.client import tensors
 from custody.client.direct import DirectFile
 from custody.client.download import Fetched, download_file, prepare
+from custody.client.frameworks import Framework
 from custody.client.live import Live, SessionReceipt
 from custody.client.reading import Kept, VerifiedFile
 from custody.documents.content import Content
@@ -19,6 +21,7 @@ from custody.segments.streams import Progress, ignore_progress
 
 __all__ = ["FileInfo", "Session"]
 
+_WALK: Final = 1 << 30
 _KEPT: Final = 64 << 20
 """Bytes of checked segments kept in memory, because a range began or ended inside them."""
 
@@ -82,6 +85,39 @@ class Session:
         out = memoryview(buffer).cast("B")
         self._file(path).read_into(offset, out, progress)
         return len(out)
+
+    def load_tensors(
+        self,
+        path: str,
+        names: tensors.Names | None = None,
+        *,
+        framework: Framework = "torch",
+        progress: Progress = ignore_progress,
+    ) -> dict[str, Any]:
+        """Load tensors of a safetensors file, in the order of the file: views of one buffer, which lives as long.
+
+        ``names`` chooses tensors, or rows of them: ``{"embed": slice(0, 1000), "head": None}``; only the segments that
+        hold them are fetched. ``FormatError`` for a header that breaks a rule of ``custody.client.tensor_header``,
+        ``NotFoundError`` for a name that the file does not have; otherwise raises as ``readinto``, all wiped.
+        """
+        return tensors.load(self, path, names, framework, progress)
+
+    def walk_tensors(
+        self,
+        path: str,
+        names: tensors.Names | None = None,
+        *,
+        framework: Framework = "torch",
+        memory: int = _WALK,
+        progress: Progress = ignore_progress,
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield names and tensors in the order of the file, for those who copy them on, in bounded memory.
+
+        **A tensor is valid until the next is asked for**: then its memory is used again, and in the end it is wiped.
+        ``memory`` is bytes, for two buffers of which one is filled while the other is used; each has room for at least
+        the largest tensor. The rest as ``load_tensors``.
+        """
+        return tensors.walk(self, path, names, framework, memory, progress)
 
     def download(
         self, out: Path | str, *, progress: Progress = ignore_progress, fetched: Fetched | None = None

@@ -8,7 +8,7 @@ their own digest. So a log store that lies is found out when the broker starts, 
 import hashlib
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from custody.errors import FormatError, IntegrityError, NotFoundError
@@ -63,6 +63,15 @@ class WholeJournal:
         if hashlib.sha256(envelope).hexdigest() != envelope_digest:
             raise IntegrityError(f"the log store's document {envelope_digest} was edited", hint=_SECOND_COPY)
         return envelope
+
+    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
+        """See ``Journal.documents``: those of pruned entries come from the log's store."""
+        found = dict(self._journal.documents(envelope_digests))
+        for digest in envelope_digests:
+            if digest not in found:
+                with suppress(NotFoundError):
+                    found[digest] = self.document(digest)
+        return found
 
     def shares(self, request: str) -> Mapping[str, bytes]:
         """See ``Journal.shares``."""

@@ -1,9 +1,9 @@
 """One batch: from the journal's next rows to a signed checkpoint that the ledger remembers.
 
-The order is the safety (proto/spec/log.md, Order): documents durable, then bundles and tiles durable, then all of it
-read back and hashed again to the root, then the signature, then compare-and-swap in the ledger. A crash between any two
-leaves only blobs that the next attempt writes again with the same bytes. Rows come in pieces of at most one bundle, so
-memory stays flat.
+The order is the safety (proto/spec/log.md, Order): documents, bundles and tiles durable, then all of it read back and
+hashed again to the root, then the signature, then compare-and-swap in the ledger. A crash between any two leaves only
+blobs that the next attempt writes again with the same bytes. Rows come in pieces of at most one bundle, so memory stays
+flat.
 """
 
 import hashlib
@@ -24,8 +24,11 @@ from custody.tlog.tiles import TILE_WIDTH, Tile
 
 __all__ = ["BatchWriter", "Head", "document_key", "read_pieces"]
 
-_WORKERS: Final = 8  # writes to the store under way at once
+_WORKERS: Final = 16  # writes to the store under way at once
 _REMEMBERED: Final = 4096  # documents known to be durable; roots and manifests come again and again
+
+
+_Blob = tuple[str, bytes]  # key and content
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +65,13 @@ class BatchWriter:
 
     def __init__(self, journal: Journal, store: Store, signer: NoteSigner) -> None:
         self._journal = journal
-        self._store = store
+        self._blobs = store
         self._signer = signer
         self._origin = signer.vkey.name
         self._tree = TreeWriter()
         self._edge: set[Tile] = set()
         self._partials = Partials(store)
-        self._documents: dict[str, None] = {}
+        self._stored: dict[str, None] = {}  # keys of documents
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="log store")
 
     def restore(self, tree: TreeWriter) -> None:
@@ -88,12 +91,15 @@ class BatchWriter:
         Raises ``UnavailableError`` where a later attempt may succeed; everything else is for good.
         """
         tree = self._tree.copy()
+        documents: list[_Blob] = []
+        full: list[StoredTile] = []
         for rows in read_pieces(self._journal, head.size, end):
-            self._store_documents(rows)
-            self._store_tiles(tree.extend([row.entry for row in rows]))
+            self._store(documents, full)
+            documents = self._documents_of(rows)
+            full = tree.extend([row.entry for row in rows])
         edge = tree.partial()
         # The upper levels change once in 256 entries or more: what this process wrote last time is durable.
-        self._store_tiles([stored for stored in edge if stored.tile not in self._edge])
+        self._store(documents, [*full, *(stored for stored in edge if stored.tile not in self._edge)])
         grown = self._sign(head, tree)
         self._tree = tree
         self._edge = {stored.tile for stored in edge}
@@ -111,7 +117,7 @@ class BatchWriter:
         checkpoint = Checkpoint(self._origin, tree.size, tree.root())
         try:
             # Bit flips have ended public logs: what is signed is what the store gives back, hashed anew.
-            history = History(self._store, checkpoint)
+            history = History(self._blobs, checkpoint)
             history.verify_bundles(head.size if head else 0, tree.size)
         except (FormatError, NotFoundError) as error:
             raise IntegrityError(f"the log store does not hold what was written: {error.message}") from error
@@ -127,54 +133,50 @@ class BatchWriter:
             ) from error
         return Head(note, history)
 
-    def _store_tiles(self, tiles: Sequence[StoredTile]) -> None:
-        self._store_all([(stored.tile.path(), stored.data) for stored in tiles])
+    def _store(self, documents: Sequence[_Blob], tiles: Sequence[StoredTile]) -> None:
+        """Store all of it at once; return when all is durable. Nothing of it counts before the signature."""
+        writes = [
+            self._pool.submit(self._store_one, key, data)
+            for key, data in [*documents, *((stored.tile.path(), stored.data) for stored in tiles)]
+        ]
+        wait(writes)
+        for write in writes:
+            write.result()
         for stored in tiles:
             self._partials.wrote(stored.tile)
+        self._stored |= dict.fromkeys(key for key, _ in documents)
+        while len(self._stored) > _REMEMBERED:
+            del self._stored[next(iter(self._stored))]
 
-    def _store_documents(self, rows: Sequence[JournalRow]) -> None:
-        """Make durable, beside the log, what the entries name. Also refuses to publish what no reader could parse."""
-        wanted: dict[str, bytes] = {}
+    def _documents_of(self, rows: Sequence[JournalRow]) -> list[_Blob]:
+        """Return what the entries name and the log may lack. Refuses to publish what no reader could parse."""
+        named: dict[str, int] = {}
         for row in rows:
             try:
                 entry = Entry.parse(row.entry)
             except FormatError as error:
                 raise IntegrityError(f"entry {row.index} of the ledger is no entry: {error.message}") from error
             for reference in entry.documents:
-                digest = reference.envelope
-                if digest not in self._documents and digest not in wanted:
-                    envelope = self._envelope(digest, row.index)
-                    if envelope is not None:
-                        wanted[digest] = envelope
-        self._store_all([(document_key(digest), envelope) for digest, envelope in wanted.items()])
-        self._documents |= dict.fromkeys(wanted)
-        while len(self._documents) > _REMEMBERED:
-            del self._documents[next(iter(self._documents))]
+                if document_key(reference.envelope) not in self._stored:
+                    named.setdefault(reference.envelope, row.index)
+        held = self._journal.documents(named)
+        for digest, index in named.items():
+            if digest not in held:
+                self._require_stored(digest, index)
+        return [(document_key(digest), envelope) for digest, envelope in held.items()]
 
-    def _envelope(self, digest: str, index: int) -> bytes | None:
-        """Read a document from the ledger; ``None`` where the log's store has it already and the ledger lost it."""
+    def _require_stored(self, digest: str, index: int) -> None:
+        """Require a document that the ledger has lost in the log's store."""
         try:
-            return self._journal.document(digest)
-        except NotFoundError:
-            pass
-        try:
-            stored = self._store.get(document_key(digest))
+            stored = self._blobs.get(document_key(digest))
         except NotFoundError:
             stored = b""
         if hashlib.sha256(stored).hexdigest() != digest:
             raise IntegrityError(f"entry {index} names document {digest}, which neither the ledger nor the log holds")
-        return None
-
-    def _store_all(self, blobs: Sequence[tuple[str, bytes]]) -> None:
-        """Store blobs at once; return when all are durable."""
-        writes = [self._pool.submit(self._store_one, *blob) for blob in blobs]
-        wait(writes)
-        for write in writes:
-            write.result()
 
     def _store_one(self, key: str, data: bytes) -> None:
         try:
-            self._store.put_new(key, data)
+            self._blobs.put_new(key, data)
         except ConflictError as error:
             raise IntegrityError(
                 f"the log store holds other bytes under {key} than this ledger's entries make", hint=REBUILD

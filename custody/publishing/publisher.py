@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from custody.entries.receipt import Receipt
-from custody.errors import ConfigError, CustodyError, IntegrityError, UnavailableError
+from custody.errors import ConfigError, CustodyError, IntegrityError, StoppedError, UnavailableError
 from custody.ports import Clock, Journal, Store
 from custody.publishing.batch import BatchWriter, Head
 from custody.publishing.history import REBUILD
@@ -270,8 +270,7 @@ class Publisher:
             yield
         except UnavailableError as error:
             self._trouble = error.message
-            # A ledger that stopped itself (a commit of unknown outcome) does not come back within this process.
-            if getattr(error, "stay_down", False):
+            if isinstance(error, StoppedError):  # a ledger or store that stopped itself does not come back
                 self._fail(error)
             raise
         except CustodyError as error:

@@ -13,7 +13,7 @@ from typing import Self
 
 from custody.crypto.sodium import wipe
 
-__all__ = ["BufferPool"]
+__all__ = ["BufferPool", "huge_buffer"]
 
 
 class BufferPool:
@@ -67,6 +67,17 @@ class BufferPool:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def huge_buffer(size: int) -> memoryview:
+    """Return ``size`` bytes of fresh private memory, zeros, in huge pages where the kernel has them.
+
+    Left out of core dumps. The pages go back to the system when the last view of them is gone; they are not wiped then.
+    """
+    mapping = _make(size)
+    with suppress(OSError):  # a kernel that was built without them
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(mapping)[:size]
 
 
 def _make(size: int) -> mmap.mmap:

@@ -16,6 +16,7 @@ from custody.errors import ConfigError
 from custody.server.changes import Changes
 from custody.server.guard import Guard, MethodNames
 from custody.server.pools import Pools
+from custody.server.reads import Reads, add_reads
 from custody.server.receipts import Receipts
 from custody.server.service import MAX_HELLOS, Service
 from custody.wire.tls import TlsFiles, server_credentials
@@ -66,10 +67,12 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
             ("grpc.so_reuseport", 0),
         ],
     )
+    guard = Guard(listen.trust_domain, refusals)
     receipts = Receipts(context.ledger.publisher, pools, context.receipt_timeout, loop)
     hellos = PerMinute(MAX_HELLOS, loop.time)
-    service = Service(context, Guard(listen.trust_domain, refusals), pools, changes, receipts, hellos)
-    add_BrokerServicer_to_server(service, server)
+    reads = Reads(context, guard, pools)
+    add_BrokerServicer_to_server(Service(context, guard, pools, changes, receipts, hellos, reads), server)
+    add_reads(reads, server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     try:
@@ -89,3 +92,4 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     await pools.stop("", context.vault.wipe)
     await server.stop(grace=2)
     pools.close()
+    reads.close()

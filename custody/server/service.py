@@ -1,13 +1,8 @@
 """The broker's service: each method hands signed documents to one use case and packs what comes back."""
 
-import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import grpc
 from grpc.aio import ServicerContext
 
 from custody.broker import direct, grants, reading, requests, stops, trust, versions
@@ -15,31 +10,23 @@ from custody.broker.context import Context, Peer
 from custody.broker.refusals import PerMinute
 from custody.documents.dsse import Envelope
 from custody.entries.receipt import Receipt
-from custody.errors import CustodyError, FormatError, UnavailableError
+from custody.errors import FormatError, UnavailableError
 from custody.server.changes import Changes
 from custody.server.guard import Guard
 from custody.server.pools import Pools
+from custody.server.reads import Reads
 from custody.server.receipts import Receipts
 from custody.server.uploads import UploadService
 from custody.wire.messages import place_to, receipt_to, request_to, version_to
 from custody.wire.v1 import broker_pb2 as pb
 
-__all__ = ["MAX_HELLOS", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Service"]
-
-MAX_STREAMS: Final = 256
-"""Streams served at once; each holds at most one segment and one message in memory."""
-
-MAX_STREAMS_OF_SESSION: Final = 16
-"""So that one job cannot take them all."""
+__all__ = ["MAX_HELLOS", "Service"]
 
 MAX_HELLOS: Final = 60
 """A minute of one identity. A tool says one before it signs something; each is an entry for ever."""
 
 _MAX_WAIT: Final = 30
 _MAX_PAGE: Final = 200
-_PIECE: Final = 1 << 20  # bytes per message: the fastest size measured, see ops/adr
-_STALL: Final = 30.0
-"""Seconds a reader may leave one message untaken before its stream ends; it can resume where it was."""
 
 
 class Service(UploadService):
@@ -53,6 +40,7 @@ class Service(UploadService):
         changes: Changes,
         receipts: Receipts,
         hellos: PerMinute,
+        reads: Reads,
     ) -> None:
         self._context = context
         self._guard = guard
@@ -60,8 +48,7 @@ class Service(UploadService):
         self._changes = changes
         self._receipts = receipts
         self._hellos = hellos
-        self._streams = asyncio.Semaphore(MAX_STREAMS)
-        self._of_session: Counter[str] = Counter()
+        self._reads = reads
 
     async def GetRoots(
         self, request: pb.GetRootsRequest, context: "ServicerContext[pb.GetRootsRequest, pb.GetRootsReply]"
@@ -219,50 +206,16 @@ class Service(UploadService):
         return await self._guard.answer(context, work)
 
     async def Read(  # type: ignore[override]  # a coroutine that writes is as good as a generator to gRPC
-        self, request: pb.ReadRequest, context: "ServicerContext[pb.ReadRequest, pb.Segment]"
+        self, request: pb.ReadRequest, context: "ServicerContext[pb.ReadRequest, bytes]"
     ) -> None:
-        """Write through the context, not by yielding: only so does a reader that takes nothing run into a timeout."""
-        peer = await self._guard.peer(context)
-        await self._require_room(context, request.session)
-        async with self._stream(request.session):
-            try:
-                session = self._context.sessions.get(request.session, peer.identity)
-                plan = reading.plan_of(session, request.file)
-                end = plan.count if not request.segments else request.first_segment + request.segments
-                if not request.first_segment < end <= plan.count:
-                    raise FormatError(f"file {request.file} has segments 0 to {plan.count - 1}")
-                buffer = memoryview(bytearray(min(plan.segment, max(1, plan.size))))
-                for segment in range(request.first_segment, end):
-                    size = await self._pools.read(
-                        partial(reading.read_segment, self._context, session, request.file, segment, buffer)
-                    )
-                    for offset in range(0, max(1, size), _PIECE):
-                        data = bytes(buffer[offset : min(offset + _PIECE, size)])
-                        piece = pb.Segment(segment=segment, offset=offset, data=data)
-                        async with asyncio.timeout(_STALL):
-                            await context.write(piece)
-            except grpc.aio.InternalError:
-                return  # the reader has gone; gRPC would write a traceback for each
-            except TimeoutError:
-                await self._guard.refuse(
-                    context, UnavailableError("the reader took nothing for too long", hint="resume at the next segment")
-                )
-            except CustodyError as error:
-                await self._guard.refuse(context, error)
+        """Serve plaintext; ``add_reads`` registers it, for its messages are bytes already."""
+        await self._reads.read(request, context)
 
     async def ReadDigests(
         self, request: pb.ReadDigestsRequest, context: "ServicerContext[pb.ReadDigestsRequest, pb.DigestsPiece]"
     ) -> AsyncIterator[pb.DigestsPiece]:
-        peer = await self._guard.peer(context)
-        await self._require_room(context, request.session)
-        try:
-            async with self._stream(request.session):
-                session = self._context.sessions.get(request.session, peer.identity)
-                pieces = reading.read_digests(self._context, session, request.file)
-                while (piece := await self._pools.read(lambda: next(pieces, None))) is not None:
-                    yield pb.DigestsPiece(data=piece)
-        except CustodyError as error:
-            await self._guard.refuse(context, error)
+        async for piece in self._reads.digests(request, context):
+            yield piece
 
     async def Locate(
         self, request: pb.LocateRequest, context: "ServicerContext[pb.LocateRequest, pb.Place]"
@@ -297,22 +250,6 @@ class Service(UploadService):
         return request_to(
             view.request, view.phase, view.reason, receipts, view.envelopes, view.bytes_spent, view.sessions_used
         )
-
-    async def _require_room(self, context: "ServicerContext[Any, Any]", session: str) -> None:
-        if self._streams.locked() or self._of_session[session] >= MAX_STREAMS_OF_SESSION:
-            await self._guard.refuse(context, UnavailableError("too many streams", hint="try again in a moment"))
-
-    @asynccontextmanager
-    async def _stream(self, session: str) -> AsyncIterator[None]:
-        """Count a stream while it runs."""
-        async with self._streams:
-            self._of_session[session] += 1
-            try:
-                yield
-            finally:
-                self._of_session[session] -= 1
-                if not self._of_session[session]:
-                    del self._of_session[session]
 
 
 def _page(size: int) -> int:

@@ -5,6 +5,8 @@ Everything is parsed as bytes: ``int()`` would take full-width digits, a sign, u
 verifies cannot read the same bytes in two ways.
 """
 
+import re
+
 from custody.crypto.encoding import b64decode_strict
 from custody.errors import FormatError
 
@@ -15,8 +17,8 @@ SIZE_END = 1 << 63  # tree sizes, indices and POSIX times stay below this
 MAX_PROOF_HASHES = 63  # no tree below 2^63 leaves needs more in an inclusion proof
 _MAX_DIGITS = 19
 _DIGITS = frozenset(b"0123456789")
-_FIRST_PRINTABLE = 0x20
-_NEWLINE = 0x0A
+_CONTROL = re.compile(rb"[\x00-\x09\x0b-\x1f]")  # but newline
+_NO_KEY_NAME = re.compile(r"[\s+\x00-\x1f]")  # of a str, \s is every Unicode space
 
 
 def decimal(data: bytes, what: str) -> int:
@@ -43,14 +45,14 @@ def utf8_text(data: bytes, what: str) -> str:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise FormatError(f"{what}: not UTF-8") from error
-    if any(byte < _FIRST_PRINTABLE and byte != _NEWLINE for byte in data):
+    if _CONTROL.search(data):
         raise FormatError(f"{what}: holds a control character")
     return text
 
 
 def key_name(text: str, what: str) -> str:
     """Check a key name or origin: not empty, no Unicode space, no ``+``, no control character (signed-note, Format)."""
-    if not text or "+" in text or any(char.isspace() or ord(char) < _FIRST_PRINTABLE for char in text):
+    if not text or _NO_KEY_NAME.search(text):
         raise FormatError(f"{what}: a key name is not empty and holds no space, plus or control character")
     try:
         text.encode("utf-8")

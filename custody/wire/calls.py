@@ -23,6 +23,7 @@ from custody.wire.messages import (
     session_from,
     version_from,
 )
+from custody.wire.pieces import Piece, split_piece
 from custody.wire.uploads import UploadCalls
 from custody.wire.v1 import broker_pb2 as pb
 
@@ -96,12 +97,17 @@ class Calls(UploadCalls):
         message = pb.Envelope(envelope=envelope.encode())
         return session_from(self._call(self._stub.OpenSession, message, deadline=60.0))
 
-    def read(self, session: str, file: int, first_segment: int = 0, segments: int = 0) -> Iterator[pb.Segment]:
+    def read(self, session: str, file: int, first_segment: int = 0, segments: int = 0) -> Iterator[Piece]:
         """Yield pieces of plaintext segments, in order. Close the iterator to end the stream."""
+        return self._pieces(session, file, first_segment, segments, None)
+
+    def _pieces(
+        self, session: str, file: int, first_segment: int, segments: int, deadline: float | None
+    ) -> Iterator[Piece]:
         message = pb.ReadRequest(session=session, file=file, first_segment=first_segment, segments=segments)
-        call = self._stub.Read(message)
+        call = self._read(message, timeout=deadline)
         try:
-            yield from call
+            yield from map(split_piece, call)
         except grpc.RpcError as error:
             raise_from_rpc(error, self.address)
         finally:

@@ -6,7 +6,9 @@ from typing import Final, Self, TypeVar
 import grpc
 
 from custody.wire.errors import raise_from_rpc
+from custody.wire.pieces import READ
 from custody.wire.tls import TlsFiles, channel_credentials
+from custody.wire.v1 import broker_pb2 as pb
 from custody.wire.v1.broker_pb2_grpc import BrokerStub
 
 __all__ = ["DEADLINE", "MAX_MESSAGE", "Connection"]
@@ -39,6 +41,10 @@ class Connection:
         options = [*_OPTIONS, ("grpc.ssl_target_name_override", server_name)]
         self._channel = grpc.secure_channel(address, channel_credentials(files), options=options)
         self._stub = BrokerStub(self._channel)
+        # Of ``Read`` the messages are taken as bytes: see ``custody.wire.pieces``.
+        self._read: grpc.UnaryStreamMultiCallable[pb.ReadRequest, bytes] = self._channel.unary_stream(
+            READ, request_serializer=pb.ReadRequest.SerializeToString
+        )
 
     def close(self) -> None:
         """Close the connection; calls under way fail."""

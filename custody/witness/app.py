@@ -8,7 +8,7 @@
     GET  /metrics                                   Prometheus text
 
 Whoever asks is unknown. Bodies are capped at 16 KiB and must arrive within a deadline, requests are counted per peer
-address, few are worked on at once, and answers say no more than the protocol wants.
+address unless they bring a larger tree, few are worked on at once, and answers say no more than the protocol wants.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from starlette.routing import Route
 from custody.errors import CustodyError, UnavailableError
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
-from custody.tlog.witness_protocol import MAX_BODY_SIZE, SIZE_CONTENT_TYPE
+from custody.tlog.witness_protocol import MAX_BODY_SIZE, SIZE_CONTENT_TYPE, AddCheckpoint
 from custody.witness.cosigner import Cosigner
 from custody.witness.limits import TokenBuckets
 from custody.witness.state import origin_hash
@@ -87,6 +87,8 @@ class _Witness:
         finally:
             self._working -= 1
         if isinstance(answer, bytes):
+            if _grew(body):
+                self._buckets.give_back(peer)
             return Response(answer, media_type=_TEXT)
         if answer.size is not None:
             return Response(f"{answer.size}\n", answer.status, {"Content-Type": SIZE_CONTENT_TYPE})
@@ -116,6 +118,14 @@ class _Witness:
                 if note is not None:
                     self._metrics.size.labels(origin).set(Checkpoint.parse(Note.parse(note).text).size)
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _grew(body: bytes) -> bool:
+    """Tell whether a request that was answered brought a larger tree: only the log itself can make one, and a busy log
+    must not meet the limit that is there for strangers. Anybody can send the last checkpoint again.
+    """
+    request = AddCheckpoint.parse(body)
+    return request.old < Checkpoint.parse(Note.parse(request.checkpoint).text).size
 
 
 async def _read_body(request: Request) -> bytes | Response:

@@ -34,3 +34,9 @@ class TokenBuckets:
         if len(self._buckets) > self._peers:
             self._buckets.popitem(last=False)
         return allowed
+
+    def give_back(self, peer: str) -> None:
+        """Return the token of a request that was no stranger's."""
+        if peer in self._buckets:
+            tokens, since = self._buckets[peer]
+            self._buckets[peer] = (min(self._burst, tokens + 1), since)

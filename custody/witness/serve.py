@@ -18,11 +18,12 @@ from types import FrameType
 import uvicorn
 
 from custody.errors import ConfigError, FormatError
-from custody.tlog.note import COSIGNATURE, NoteSigner, VKey
+from custody.tlog.checkpoint import Checkpoint
+from custody.tlog.note import COSIGNATURE, Note, NoteSigner, VKey
 from custody.witness.app import create_app
 from custody.witness.cosigner import Cosigner
 from custody.witness.limits import TokenBuckets
-from custody.witness.state import CheckpointStore
+from custody.witness.state import CheckpointStore, origin_hash
 
 __all__ = ["WitnessConfig", "generate_key", "load_key", "serve"]
 
@@ -126,7 +127,7 @@ def serve(config: WitnessConfig, clock: Callable[[], int], monotonic: Callable[[
     """Run until SIGTERM or SIGINT, then finish open requests and return. Call it in the main thread.
 
     ``clock`` returns POSIX seconds, ``monotonic`` seconds for the rate limit. Prints one line when it is ready:
-    ``witness NAME listening on http://HOST:PORT``. Raises ``ConfigError``.
+    ``witness NAME listening on http://HOST:PORT``, after one on standard error for each log. Raises ``ConfigError``.
     """
     signer = load_key(config.key_file)
     if not _PREFIX.fullmatch(config.prefix):
@@ -135,8 +136,13 @@ def serve(config: WitnessConfig, clock: Callable[[], int], monotonic: Callable[[
     if not logs:
         raise ConfigError("a witness that follows no log answers nobody")
     with CheckpointStore(config.directory, signer.vkey) as store, _bind(config.listen) as listener:
+        cosigner = Cosigner(signer, logs, store, clock)
+        for origin in cosigner.origins:
+            note = cosigner.latest(origin_hash(origin))
+            size = "nothing yet" if note is None else f"size {Checkpoint.parse(Note.parse(note).text).size}"
+            sys.stderr.write(f"follows {origin}: cosigned {size}\n")
         app = create_app(
-            Cosigner(signer, logs, store, clock),
+            cosigner,
             TokenBuckets(config.rate, config.burst, monotonic),
             prefix=config.prefix,
         )

@@ -19,7 +19,8 @@ from custody.app.sealing import Sealed
 from custody.broker.refusals import EACH
 from custody.documents.decision import Decision
 from custody.errors import CustodyError, DeniedError, UnavailableError
-from custody.server.service import MAX_HELLOS, MAX_STREAMS_OF_SESSION
+from custody.server.service import MAX_HELLOS
+from custody.server.streams import MAX_STREAMS_OF_SESSION
 from custody.values import U64
 from custody.wire.calls import Calls
 from custody.wire.v1 import broker_pb2 as pb

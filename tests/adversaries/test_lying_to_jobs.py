@@ -19,7 +19,7 @@ from custody.tlog.proof import Proof
 from custody.values import U64
 from custody.wire.calls import Calls
 from custody.wire.messages import OpenReply, RequestReply, VersionReply
-from custody.wire.v1 import broker_pb2 as pb
+from custody.wire.pieces import Piece
 from tests.doubles.site import DEPLOYMENT, Site
 
 Open = Callable[[OpenReply], OpenReply]
@@ -68,43 +68,43 @@ def test_an_honest_broker(site: Site, lease: str, source: Path) -> None:
     assert read(job(site), lease) == (source / "weights.bin").read_bytes()
 
 
-def served(change: Callable[[Iterator[pb.Segment]], Iterator[pb.Segment]]) -> Any:
+def served(change: Callable[[Iterator[Piece]], Iterator[Piece]]) -> Any:
     """A lie about what is streamed."""
     return lambda self, *args: change(BoundedCalls.read_within(self, *args))
 
 
-def backdoor(pieces: Iterator[pb.Segment]) -> Iterator[pb.Segment]:
+def backdoor(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Other weights, as well-formed as the true ones."""
     for piece in pieces:
         data = b"backdoor" * (len(piece.data) // 8) if piece.segment == 2 else piece.data
-        yield pb.Segment(segment=piece.segment, offset=piece.offset, data=data)
+        yield Piece(segment=piece.segment, offset=piece.offset, data=data)
 
 
-def swapped(pieces: Iterator[pb.Segment]) -> Iterator[pb.Segment]:
+def swapped(pieces: Iterator[Piece]) -> Iterator[Piece]:
     """Segments under each other's numbers."""
     all_pieces = list(pieces)
     for piece, data in zip(
         all_pieces, [all_pieces[1].data, all_pieces[0].data, *(p.data for p in all_pieces[2:])], strict=True
     ):
-        yield pb.Segment(segment=piece.segment, offset=piece.offset, data=data)
+        yield Piece(segment=piece.segment, offset=piece.offset, data=data)
 
 
-def reordered(pieces: Iterator[pb.Segment]) -> Iterator[pb.Segment]:
+def reordered(pieces: Iterator[Piece]) -> Iterator[Piece]:
     yield from reversed(list(pieces))
 
 
-def repeated(pieces: Iterator[pb.Segment]) -> Iterator[pb.Segment]:
+def repeated(pieces: Iterator[Piece]) -> Iterator[Piece]:
     for piece in pieces:
         yield piece
         yield piece
 
 
-def endless(pieces: Iterator[pb.Segment]) -> Iterator[pb.Segment]:
+def endless(pieces: Iterator[Piece]) -> Iterator[Piece]:
     for piece in pieces:
-        yield pb.Segment(segment=piece.segment, offset=piece.offset, data=piece.data + b"more")
+        yield Piece(segment=piece.segment, offset=piece.offset, data=bytes(piece.data) + b"more")
 
 
-def cut(pieces: Iterator[pb.Segment]) -> Iterator[pb.Segment]:
+def cut(pieces: Iterator[Piece]) -> Iterator[Piece]:
     yield next(pieces)
 
 

@@ -48,7 +48,7 @@ def streaming(site: Site, sealed: Sealed) -> Iterator[tuple[str, Calls, Iterator
     _, lease = site.granted(sealed)
     with site.calls("job") as job:
         session = site.open(job, sealed, lease).session
-        stream = (piece.data for piece in job.read(session, 0))
+        stream = (bytes(piece.data) for piece in job.read(session, 0))
         assert len(next(stream)) == 1 << 20
         yield lease, job, stream
 

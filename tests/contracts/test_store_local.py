@@ -11,7 +11,7 @@ from custody.adapters import local_files, store_local
 from custody.adapters.store import open_store
 from custody.adapters.store_local import LocalStore
 from custody.client.settings import Surroundings
-from custody.errors import ConfigError, IntegrityError, UnavailableError
+from custody.errors import ConfigError, IntegrityError, StoppedError, UnavailableError
 from tests.contracts.store_suite import StoreSuite
 from tests.doubles.store import Dead, Fault, FaultyOs, FaultyStore
 
@@ -202,6 +202,10 @@ def _write(store: LocalStore) -> None:
             writer.write(NEW[:400])
 
 
+def _delete(store: LocalStore) -> None:
+    store.delete(KEY)
+
+
 OPERATIONS = {"put_new": _put_new, "writer": _write, "put": _put}
 
 
@@ -284,6 +288,43 @@ def test_a_full_disk_leaves_nothing_under_the_key(
         monkeypatch.undo()
         assert "make room" in caught.value.hint
         assert names(root) == []
+
+
+@pytest.mark.parametrize("fault", [Fault.EIO, Fault.PERSISTED])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_after_an_fsync_that_failed_the_store_takes_no_more_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault
+) -> None:
+    (tmp_path / "honest").mkdir()
+    counter = _break(monkeypatch, None, fault)
+    OPERATIONS[operation](LocalStore(tmp_path / "honest"))
+    syncs = [at for at, step in enumerate(counter.steps) if step == "fsync"]
+    assert len(syncs) > 3
+    for at in syncs:
+        root = tmp_path / str(at)
+        root.mkdir()
+        store = LocalStore(root)
+        _break(monkeypatch, at, fault)
+        with pytest.raises(UnavailableError, match="input/output error"):
+            OPERATIONS[operation](store)
+        monkeypatch.undo()
+        for act in (*OPERATIONS.values(), _delete):
+            with pytest.raises(StoppedError, match="no more writes after an fsync that failed"):
+                act(store)
+        list(store.list(""))
+        OPERATIONS[operation](LocalStore(root))
+
+
+def test_a_full_disk_that_says_so_at_fsync_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path)
+    store.put_new("versions/ff/1.floe", b"")  # the directories are there
+    double = _break(monkeypatch, 4, Fault.ENOSPC)
+    with pytest.raises(UnavailableError, match="no space left"):
+        _put_new(store)
+    assert double.steps[4] == "fsync"
+    monkeypatch.undo()
+    _put_new(store)
+    assert store.get(KEY) == NEW
 
 
 def test_a_replaced_blob_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

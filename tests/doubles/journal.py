@@ -76,6 +76,9 @@ class FaultyJournal:
     def document(self, envelope_digest: str) -> bytes:
         return self._do("document", lambda: self._journal.document(envelope_digest))
 
+    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
+        return self._do("documents", lambda: self._journal.documents(envelope_digests))
+
     def shares(self, request: str) -> Mapping[str, bytes]:
         return self._do("shares", lambda: self._journal.shares(request))
 

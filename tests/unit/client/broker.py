@@ -4,7 +4,7 @@ Honest as it stands: every session and stop is judged by the rules and logged, a
 call; ``breaks`` ends streams after so many pieces; ``restart`` loses what a broker's process holds.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import shake_256
 from pathlib import Path
@@ -80,17 +80,20 @@ class Live:
 class Broker:
     """The broker's side of one lease."""
 
-    def __init__(self, directory: Path, *, granted: bool = True, **changes: Any) -> None:
+    def __init__(
+        self, directory: Path, *, granted: bool = True, files: Mapping[str, bytes] | None = None, **changes: Any
+    ) -> None:
         self.world = World()
         self.log = Published(self.world)
         self.clock = Clock(self.world)
-        self.plain = {name: shake_256(name.encode()).digest(size) for name, size in sorted(FILES.items())}
+        files = files or {name: shake_256(name.encode()).digest(size) for name, size in FILES.items()}
+        self.plain = dict(sorted(files.items()))
         self.keys = [self.world.rng(32) for _ in self.plain]
         self.lists: list[bytes] = []
         self.content = self._seal()
         self.job = self.world.job()
         self.tls = write_tls(self.job, directory)
-        size = sum(FILES.values())
+        size = sum(map(len, self.plain.values()))
         wanted: dict[str, Any] = {"bytes": U64(3 * size)}
         self.case = self.world.file(NAME, self.job, **(wanted | changes))
         if granted:

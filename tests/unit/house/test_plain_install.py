@@ -8,7 +8,18 @@ import pytest
 from tests.unit.house.tree import ROOT, modules
 
 PLAIN = ("client", "custodian", "audit", "wire", "segments", "documents", "entries", "tlog", "crypto")
-EXTRAS = ("sqlalchemy", "alembic", "cedarpy", "grpc_health", "prometheus_client", "psycopg", "starlette", "structlog")
+EXTRAS = (
+    "sqlalchemy",
+    "alembic",
+    "cedarpy",
+    "grpc_health",
+    "numpy",
+    "prometheus_client",
+    "psycopg",
+    "starlette",
+    "structlog",
+    "torch",
+)
 
 # None in sys.modules makes an import fail as if the package were not there.
 PROGRAM = """

@@ -101,7 +101,14 @@ def test_a_body_above_16_kib_is_refused_while_it_arrives(store: CheckpointStore)
 
 def test_too_many_requests_of_one_peer_are_refused(store: CheckpointStore) -> None:
     app = _app(store, burst=2)
-    assert [_add(app, 0, 7).status, _add(app, 7, 7).status, _add(app, 7, 7).status] == [200, 200, 429]
+    assert [_add(app, 0, 7).status, *(_add(app, 7, 7).status for _ in range(3))] == [200, 200, 200, 429]
+
+
+def test_a_log_that_grows_meets_no_limit_and_whoever_repeats_its_checkpoints_does(store: CheckpointStore) -> None:
+    app = _app(store, burst=1)
+    assert {_add(app, size, size + 1).status for size in range(15)} == {200}
+    assert _add(app, 3, 4).status == 409  # anybody may have sent this: it is counted
+    assert _add(app, 15, 16).status == 429
 
 
 def test_overload_is_refused_and_passes(store: CheckpointStore) -> None:

@@ -44,3 +44,13 @@ def test_impossible_limits_are_refused() -> None:
     for rate, burst, peers in ((0, 1, 1), (1, 0, 1), (1, 1, 0)):
         with pytest.raises(ValueError, match="positive"):
             TokenBuckets(rate, burst, lambda: 0.0, peers)
+
+
+def test_a_token_that_is_given_back_can_be_taken_again_and_no_more_than_the_burst() -> None:
+    buckets = TokenBuckets(rate=1, burst=2, clock=lambda: 0.0)
+    for _ in range(5):
+        assert buckets.take("log")
+        buckets.give_back("log")
+    buckets.give_back("log")
+    buckets.give_back("nobody")
+    assert [buckets.take("log") for _ in range(3)] == [True, True, False]

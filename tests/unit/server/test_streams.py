@@ -1,0 +1,103 @@
+"""A thousand slow readers take no more places than there are, and give one up to whoever waits."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from custody.errors import UnavailableError
+from custody.server import streams
+from custody.server.streams import MAX_STREAMS_OF_SESSION, Streams
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_SLOW", 0.05)
+    monkeypatch.setattr(streams, "_WAIT", 0.5)
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+async def soon() -> None:
+    await asyncio.sleep(0)
+
+
+class Crowd:
+    """Readers of a server with few places, and how many held one at once."""
+
+    def __init__(self, places: int) -> None:
+        self.streams = Streams(places)
+        self.now = 0
+        self.most = 0
+
+    async def read(self, session: str, messages: int, write: Callable[[], Awaitable[None]]) -> None:
+        async with self.streams.enter(session) as stream:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            try:
+                for _ in range(messages):
+                    await stream.write(write())
+            finally:
+                self.now -= 1
+
+
+def test_readers_at_work_get_their_turn_among_a_thousand_that_take_nothing() -> None:
+    async def scene() -> None:
+        crowd = Crowd(8)
+        slow = [asyncio.create_task(crowd.read(f"slow {i}", 1, never)) for i in range(1000)]
+        await asyncio.sleep(0.1)
+        for i in range(20):
+            await asyncio.wait_for(crowd.read(f"quick {i}", 50, soon), 30)
+            await asyncio.sleep(0.06)  # whoever got in meanwhile becomes slow
+        assert crowd.most == 8
+        for task in slow:
+            task.cancel()
+        ended = await asyncio.gather(*slow, return_exceptions=True)
+        assert any(isinstance(error, UnavailableError) and "took nothing" in error.message for error in ended)
+        assert crowd.now == 0
+
+    asyncio.run(scene())
+
+
+def test_readers_at_work_are_not_cut_for_one_that_arrives() -> None:
+    async def scene() -> None:
+        crowd = Crowd(2)
+
+        async def steadily() -> None:
+            await asyncio.sleep(0.001)
+
+        busy = [asyncio.create_task(crowd.read(f"busy {i}", 2000, steadily)) for i in range(2)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(UnavailableError, match="too many streams"):
+            await crowd.read("late", 1, soon)
+        assert not any(task.done() for task in busy)
+        for task in busy:
+            task.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+
+    asyncio.run(scene())
+
+
+def test_one_session_cannot_take_all_places() -> None:
+    async def scene() -> None:
+        crowd = Crowd(100)
+        tasks = [asyncio.create_task(crowd.read("greedy", 1, never)) for _ in range(MAX_STREAMS_OF_SESSION)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(UnavailableError, match="too many streams"):
+            await crowd.read("greedy", 1, soon)
+        await crowd.read("modest", 1, soon)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await crowd.read("greedy", 1, soon)
+
+    asyncio.run(scene())
+
+
+def test_a_reader_that_takes_nothing_for_too_long_is_told_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_STALL", 0.02)
+    with pytest.raises(UnavailableError, match="took nothing") as caught:
+        asyncio.run(Crowd(1).read("slow", 1, never))
+    assert "resume" in caught.value.hint
