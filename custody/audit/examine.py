@@ -24,6 +24,7 @@ from custody.documents.actor import Workload
 from custody.documents.dsse import Document, Envelope, Signature
 from custody.entries.entry import DocumentRef, Entry
 from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundError
+from custody.rules.watching import LOG_END
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import leaf_hash
 from custody.tlog.reader import TileReader
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 _ACTORS: Final = ("requester", "sealer", "signer", "workload", "actor")  # the fields in which documents name who signs
+_END: Final = (b'"type":"system"', f'"reason":"{LOG_END}"'.encode())
 _LARGE: Final = 1 << 16  # bytes: a document beyond is read again by the judge, so that few are in memory at once
 
 
@@ -60,7 +62,7 @@ class Anchors(NamedTuple):
 class Task(NamedTuple):
     """Bundles ``first`` to ``last`` (exclusive) under a checkpoint; entries before ``start`` were judged before.
 
-    With ``structure`` only the entries that change the trust root are looked into.
+    With ``structure`` only the entries are looked into that change the trust root, or end the log before its successor.
     """
 
     checkpoint: Checkpoint
@@ -98,7 +100,7 @@ class Read(NamedTuple):
 class Examined(NamedTuple):
     """An entry's bytes and leaf hash; ``problem`` says why they are no entry. ``stated`` is the hash in the tiles where
     it differs. ``documents`` are in the order of the entry; ``None`` is one that the judge reads. Where only the
-    structure is asked for, the bytes are left out of all but roots.
+    structure is asked for, the bytes are left out of all but roots and ends.
     """
 
     data: bytes
@@ -222,7 +224,7 @@ def workloads(document: Document) -> Iterator[Workload]:
 def _examine(source: Source, task: Task, data: bytes, leaf: bytes, stated: bytes | None) -> Examined:
     if stated is not None:
         return Examined(data, leaf, stated, "", ())
-    if task.structure and b'"type":"root"' not in data:
+    if task.structure and not (b'"type":"root"' in data or all(part in data for part in _END)):
         return Examined(b"", leaf, None, "", ())
     try:
         entry = Entry.parse(data)

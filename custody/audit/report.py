@@ -93,7 +93,8 @@ class Open:
 @dataclass(slots=True)
 class Report:
     """The result. ``size`` is what the newest checkpoint states, ``hashed`` how many entries were taken into the tree,
-    ``audited`` how many were judged; up to ``begun`` an earlier run did that. With ``structure`` only trust roots were.
+    ``audited`` how many were judged; up to ``begun`` an earlier run did that. With ``structure`` only trust roots and
+    the ends of logs were.
 
     ``root`` (32 bytes) is the tree's, made from the entries; ``cosigned`` the earliest and latest time, POSIX seconds,
     that the counted witnesses of the newest good checkpoint state; ``types`` counts entries.

@@ -23,9 +23,10 @@ from typing import Final
 
 from custody.audit.checkpoints import Claim, Cosigned, cosigned, kept_sizes, policies_between
 from custody.audit.claims import first_log, largest, read_kept, read_shown
+from custody.audit.conclusion import conclude
 from custody.audit.examine import Bundle, Examine, Examined, Task, inline
 from custody.audit.judge import Judge
-from custody.audit.report import Finding, Open, Report
+from custody.audit.report import Finding, Report
 from custody.audit.saved import Memory, Saved, Seen
 from custody.audit.source import Source
 from custody.audit.tree import TileCheck
@@ -59,8 +60,8 @@ class Way:
     """How to go about it.
 
     ``examine`` is what examines bundles: here and now, unless a pool is given. With ``structure`` only hashes, tiles,
-    checkpoints and trust roots are verified, no other entry. ``progress`` is told how many entries of how many are
-    done.
+    checkpoints, trust roots and the end of a log are verified, no other entry. ``progress`` is told how many entries of
+    how many are done.
     """
 
     examine: Examine | None = None
@@ -347,21 +348,7 @@ class _Walk:
             saved = self._earlier[-1]
             text = f"an earlier run saw size {saved.size} with root {saved.root}, this log has size {report.size}"
             report.find(Finding(None, "rollback", f"{text} with root {report.root.hex()}"))
-        report.open = _open(state)
-        if state.roots:
-            report.epoch, report.root_digest = int(state.root.epoch), state.root_digest
-            self._remark_trust()
-
-    def _remark_trust(self) -> None:
-        root = self._judge.state.root
-        counted = root.checkpoint_policy.counted()
-        if len(counted) == 1:
-            self._report.remark(
-                "one-witness",
-                f"{counted[0].name} is the only witness: if those who run the log run it too, they can rewrite history",
-            )
-        if self._judge.state.roots[0].log.vkey != root.log.vkey:
-            self._report.remark("log-key", "the log's key was changed on the way")
+        conclude(report, state)
 
     def _kept(self, size: int) -> Claim | None:
         """Read a kept checkpoint; ``None`` where there is none, and after a finding."""
@@ -378,16 +365,3 @@ def _continues(source: Source, claim: Claim, seen: Seen) -> bool:
         return claim.checkpoint.size >= seen.size and root_hash(int(seen.size), reader.hash_at).hex() == seen.root
     except _UNREADABLE:
         return False
-
-
-def _open(state: State) -> list[Open]:
-    """List intents without an outcome."""
-    found = []
-    for request in state.live.values():
-        if request.opening is not None:
-            found.append(Open(int(request.opening.index), "opening-intent", request.granted, 0))
-        found += [
-            Open(int(session.entry.index), "session-intent", request.granted, session.ceiling)
-            for session in request.sessions.values()
-        ]
-    return sorted(found, key=lambda item: item.entry)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -41,9 +42,9 @@ class Moved:
     def published(self) -> Checkpoint:
         return Checkpoint.parse(Note.parse((self.site.directory / "log/checkpoint").read_bytes()).text)
 
-    def verify(self) -> dict[str, object]:
-        pins = ("--genesis", self.site.root_envelope.digest, "--output", "json")
-        found: dict[str, object] = json.loads(self.custody("log", "verify", "log", *pins).out)
+    def verify(self, *options: str) -> dict[str, Any]:
+        pins = ("--genesis", self.site.root_envelope.digest, "--output", "json", *options)
+        found: dict[str, Any] = json.loads(self.custody("log", "verify", "log", *pins).out)
         return found
 
     def current(self) -> None:
@@ -142,6 +143,9 @@ def test_the_successor_takes_over_and_everything_holds(moved: Moved) -> None:
     site.stop("broker")
     found = moved.verify()
     assert (found["ok"], found["deployment"]) == (True, DEPLOYMENT)
+    went_on = f"{DEPLOYMENT} ended at size {last.size}, and its successor {NEXT} goes on from there"
+    assert {"code": "successor", "text": went_on} in found["remarks"]
+    assert moved.verify("--structure")["ok"]
 
 
 def test_the_ledger_is_made_again_across_both_logs(moved: Moved) -> None:

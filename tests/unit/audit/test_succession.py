@@ -2,9 +2,11 @@
 
 import pytest
 
+from custody.audit.verify import Way
+from custody.documents.root import Log
 from custody.tlog.note import NoteSigner
 from tests.doubles.successor import end_log, final_checkpoint, successor_key, successor_root
-from tests.doubles.world import World
+from tests.doubles.world import DEPLOYMENT, World
 from tests.unit.audit.published import Published, codes, forced
 
 BOTH = ("alice", "dave")
@@ -18,10 +20,17 @@ def ended() -> Published:
     return Published.each(world)
 
 
-def go_on(log: Published, final: bytes | None = None) -> NoteSigner:
+def remarks(log: Published) -> dict[str, str]:
+    """What the audit of a good log remarks."""
+    report = log.audit()
+    assert report.ok, report.findings
+    return {remark.code: remark.text for remark in report.remarks}
+
+
+def go_on(log: Published, final: bytes | None = None, *, name: str = "custody.example.org/log-2") -> NoteSigner:
     """Begin the successor with its root, in the same place."""
     world = log.world
-    key = successor_key(world)
+    key = successor_key(world, name)
     world.log_root(world.sign_root(successor_root(world, key, final or final_checkpoint(world)), *BOTH))
     world.log_key = key
     log.publish()
@@ -42,6 +51,53 @@ def test_one_walk_verifies_both_logs(listed: bool) -> None:  # noqa: FBT001 - a 
         assert (report.epoch, report.deployment) == (1, "custody.example.org/log")
         assert report.size > size
     assert log.audit(listed=listed, saved=log.saved(size)).ok
+
+
+def test_the_structure_alone_shows_that_both_logs_are_one() -> None:
+    log = ended()
+    go_on(log)
+    log.world.opened("demo/other@1")
+    log.publish()
+    report, _ = log.run(way=Way(structure=True))
+    assert report.ok, report.findings
+    assert dict(report.types) == {"root": 2, "system": 1}
+    forced(log.world, lambda: log.world.log_root(log.world.sign_root(log.world.next_root(), "alice")))
+    log.publish()
+    assert codes(log.run(way=Way(structure=True))[0]) == [(log.tree.size - 1, "rule-root")]
+
+
+def test_the_structure_alone_shows_a_successor_of_a_log_that_did_not_end() -> None:
+    log = Published(World())
+    forced(log.world, lambda: go_on(log))
+    report, _ = log.run(way=Way(structure=True))
+    assert codes(report)[0] == (1, "rule-root")
+    assert "a successor of a log that has not ended" in report.findings[0].text
+
+
+def test_where_a_log_ended_and_what_goes_on_is_remarked_upon() -> None:
+    log = ended()
+    size = log.tree.size
+    assert remarks(log) == {"ended": f"{DEPLOYMENT} has ended, and no successor of it is here"}
+    go_on(log)
+    first = f"{DEPLOYMENT} ended at size {size}, and its successor {DEPLOYMENT}-2 goes on from there"
+    assert remarks(log) == {"successor": first}
+    end_log(log.world)
+    log.publish()
+    again = log.tree.size
+    go_on(log, name=f"{DEPLOYMENT}-3")
+    second = f"{DEPLOYMENT}-2 ended at size {again}, and its successor {DEPLOYMENT}-3 goes on from there"
+    assert remarks(log) == {"successor": f"{first}; {second}"}
+
+
+def test_a_later_root_that_names_no_predecessor_any_more_is_found() -> None:
+    log = ended()
+    key = go_on(log)
+    root = log.world.next_root(log=Log(vkey=key.vkey.encode(), predecessor=None))
+    forced(log.world, lambda: log.world.log_root(log.world.sign_root(root, *BOTH)))
+    log.publish()
+    report = log.audit()
+    assert codes(report) == [(log.tree.size - 1, "rule-root")]
+    assert "trust root of epoch 2: the log is the same, but another one is said" in report.findings[0].text
 
 
 def test_a_final_checkpoint_of_another_tree_is_a_fork() -> None:

@@ -316,7 +316,9 @@ def test_the_checkpoint_that_covers_a_change_of_keys_satisfies_old_and_new() -> 
     log.key, log.witnesses = key, witnesses[:2]
     world.append("system", reason="clock")
     log.publish()
-    assert log.audit().ok, "after the change the new keys are enough"
+    report = log.audit()
+    assert report.ok, "after the change the new keys are enough"
+    assert [remark.text for remark in report.remarks] == ["the key of custody.example.org/log was changed by entry 1"]
     log.key, log.witnesses = None, None
     world.append("system", reason="clock")
     log.publish()

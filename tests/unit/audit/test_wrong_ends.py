@@ -142,4 +142,5 @@ def test_a_wrong_stop_close_or_hello_is_found(prepare: Prepare, text: str, lie: 
 def test_no_rule_for_these_was_forgotten() -> None:
     assert unprovoked(ENDS, "stopping", "watching") == {
         r"it\ speaks\ for\ another\ broker",  # test_wrong_entries.py
+        r"somebody\ else\ than\ the\ broker\ ends\ the\ log",  # test_wrong_successors.py
     }

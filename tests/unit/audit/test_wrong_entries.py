@@ -12,6 +12,7 @@ from custody.values import U64, Time
 from tests.doubles.case import Case
 from tests.doubles.world import World
 from tests.unit.audit.published import Published, codes, forced
+from tests.unit.audit.test_wrong_successors import SUCCESSORS
 from tests.unit.audit.wrong import (
     AB,
     OTHER,
@@ -256,7 +257,7 @@ def test_a_genesis_that_somebody_did_not_sign_is_no_genesis() -> None:
 
 
 def test_no_rule_for_these_was_forgotten() -> None:
-    rows = [*EVERY, *ROOTS, *MANIFESTS]
+    rows = [*EVERY, *ROOTS, *MANIFESTS, *SUCCESSORS]
     assert unprovoked(rows, "step", "roots", "sealing", "watching") == {
         r"the\ log\ does\ not\ begin\ with\ a\ trust\ root",  # above
         r"trust\ root\ of\ epoch\ .*\ is\ not\ signed\ by\ .*",  # above

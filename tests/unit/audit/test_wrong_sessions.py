@@ -158,6 +158,18 @@ def direct(world: World) -> Case:
     return world.opened(mode="direct")
 
 
+def in_direct_session(world: World) -> Case:
+    case = direct(world)
+    case.begin(xwing=world.devices["bob"].xwing, bytes=U64(5700))
+    return case
+
+
+def direct_that_says_stream(world: World, case: Case) -> object:
+    job = world.job()
+    document = case.session(job, xwing=world.devices["bob"].xwing, bytes=U64(5700))
+    return case.log_session(document, job, mode=None)
+
+
 OPENINGS = [
     wrong("another sharing", sent, "it names another sharing", opening_intent(sharing=AB)),
     wrong(
@@ -221,6 +233,12 @@ SESSIONS = [
         "direct mode counts the whole files",
         lambda w, c: c.begin(w.job(), xwing=w.devices["bob"].xwing, bytes=U64(5699)),
     ),
+    wrong("a direct session that says it is a stream", direct, "it names another mode", direct_that_says_stream),
+    wrong("a stream that says it is direct", opened, "it names another mode", entry(mode="direct")),
+    wrong(
+        "a part of a file in direct mode", in_direct_session, "direct mode serves whole files", ended(None, (0, 100))
+    ),
+    wrong("success with nothing in direct mode", in_direct_session, "direct mode serves whole files", ended()),
     wrong(
         "an outcome under another request",
         in_session,
