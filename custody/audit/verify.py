@@ -83,6 +83,9 @@ def verify_log(source: Source, pins: Pins, saved: Saved | None = None, way: Way 
         report.remark("name", f"{name} is no name of a checkpoint")
     shown = read_shown(source, report)
     first = shown or largest(source, sizes or [])
+    if first is None and report.found:  # there is one, and nothing can be made of it
+        report.deployment, report.sound_tree = pins.deployment or "", False
+        return report, None
     if first is None:
         raise NotFoundError("there is no log here: no checkpoint can be read", hint="name the directory of the log")
     if shown is None and report.found == 0:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import boto3
@@ -75,6 +75,14 @@ class S3Server:
     def _one(self) -> S3Store:
         return self.store()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        if "_one" in self.__dict__:
+            self._one.close()
+
 
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put credentials where the standard chain finds them."""
@@ -88,8 +96,8 @@ def moto_server() -> Iterator[S3Server]:
     """Run moto in a process of its own."""
     port = free_ports(1)[0]
     command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, f"http://127.0.0.1:{port}/") as endpoint:
-        yield S3Server(endpoint)
+    with _running(command, f"http://127.0.0.1:{port}/") as endpoint, S3Server(endpoint) as server:
+        yield server
 
 
 @contextmanager
@@ -100,8 +108,8 @@ def weed_server(directory: Path) -> Iterator[S3Server]:
     (directory / "identities.json").write_text(json.dumps({"identities": [identity]}))
     (directory / "data").mkdir()
     command = weed_command(directory, ports)
-    with _running(command, f"http://127.0.0.1:{ports[0]}/") as endpoint:
-        yield S3Server(endpoint)
+    with _running(command, f"http://127.0.0.1:{ports[0]}/") as endpoint, S3Server(endpoint) as server:
+        yield server
     shutil.rmtree(directory / "data", ignore_errors=True)
 
 

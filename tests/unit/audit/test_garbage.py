@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from custody.audit.saved import Saved
@@ -20,6 +20,7 @@ def copy(log: Published) -> Published:
 
 
 @given(path=st.sampled_from(PATHS), place=st.integers(0, 2**20), bit=st.integers(0, 7), listed=st.booleans())
+@example(path="checkpoint", place=1073, bit=2, listed=False)
 def test_one_flipped_bit_anywhere_is_found(path: str, place: int, bit: int, listed: bool) -> None:  # noqa: FBT001
     log = copy(HONEST)
     data = bytearray(log.files[path])
