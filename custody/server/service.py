@@ -35,11 +35,14 @@ _MAX_PAGE: Final = 200
 
 
 class Often:
-    """How often one identity may do what makes entries; ``monotonic`` is in seconds. Stops are not counted."""
+    """How often one identity may do what makes entries; ``monotonic`` is in seconds. Stops are not counted.
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    ``filed``: requests and releases a minute.
+    """
+
+    def __init__(self, monotonic: Callable[[], float], filed: int = MAX_FILED) -> None:
         self._hellos = PerMinute(MAX_HELLOS, monotonic)
-        self._filed = PerMinute(MAX_FILED, monotonic)
+        self._filed = PerMinute(filed, monotonic)
 
     def greet(self, peer: Peer) -> None:
         """Count a hello. Raises ``UnavailableError`` when there were too many."""

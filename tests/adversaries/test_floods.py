@@ -31,10 +31,14 @@ from tests.doubles.site import Site, impatient, write_model
 GARBAGE = (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes(1000))
 
 
+def strict(text: str) -> str:
+    return impatient(text).replace("requests-per-minute = 60000", f"requests-per-minute = {MAX_FILED}")
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A deployment that tells callers after two seconds that the log is blocked."""
-    with Site(tmp_path_factory.mktemp("deployment") / "site", change_config=impatient) as running:
+    with Site(tmp_path_factory.mktemp("deployment") / "site", change_config=strict) as running:
         yield running
 
 
