@@ -140,6 +140,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
             grace=config.listen.max_connection_grace,
             calls=config.listen.call_threads,
             reads=config.listen.read_threads,
+            hellos=config.listen.hellos_per_minute,
             filed=config.listen.requests_per_minute,
         )
         try:

@@ -80,13 +80,14 @@ class _Tls(_Table, frozen=True, kw_only=True):
 
 
 class _Listen(_Table, frozen=True, kw_only=True):
-    """Where to listen; connection ages in seconds. ``requests_per_minute``: of one identity, releases among them."""
+    """Where to listen; connection ages in seconds. What an identity may do a minute: hellos; requests and releases."""
 
     address: _Text
     max_connection_age: _Positive = 3600
     max_connection_grace: _Positive = 600
     call_threads: _Positive = 32
     read_threads: _Positive = 2
+    hellos_per_minute: _Positive = 60
     requests_per_minute: _Positive = 120
 
 

@@ -18,7 +18,7 @@ from custody.server.guard import Guard, MethodNames
 from custody.server.pools import Pools
 from custody.server.reads import Reads, add_reads
 from custody.server.receipts import Receipts
-from custody.server.service import MAX_FILED, Often, Service
+from custody.server.service import MAX_FILED, MAX_HELLOS, Often, Service
 from custody.wire.tls import TlsFiles, server_credentials
 from custody.wire.v1.broker_pb2_grpc import add_BrokerServicer_to_server
 
@@ -31,8 +31,8 @@ _MAX_MESSAGE: Final = 32 << 20
 @dataclass(frozen=True, slots=True)
 class Listen:
     """Where and how to listen. Ages are seconds: a connection is asked to end at ``max_age`` and does after ``grace``,
-    so that a revoked certificate is not used for ever; streams resume on a new one. ``filed``: requests and releases a
-    minute of one identity.
+    so that a revoked certificate is not used for ever; streams resume on a new one. What one identity may do a
+    minute: ``hellos``; ``filed``, requests and releases.
     """
 
     address: str
@@ -42,6 +42,7 @@ class Listen:
     grace: int = 600
     calls: int = 32
     reads: int = 2
+    hellos: int = MAX_HELLOS
     filed: int = MAX_FILED
 
 
@@ -72,7 +73,7 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     guard = Guard(listen.trust_domain, refusals)
     receipts = Receipts(context.ledger.publisher, pools, context.receipt_timeout, loop)
     reads = Reads(context, guard, pools)
-    service = Service(context, guard, pools, changes, receipts, Often(loop.time, listen.filed), reads)
+    service = Service(context, guard, pools, changes, receipts, Often(loop.time, listen.hellos, listen.filed), reads)
     add_BrokerServicer_to_server(service, server)
     add_reads(reads, server)
     health = HealthServicer()

@@ -37,11 +37,11 @@ _MAX_PAGE: Final = 200
 class Often:
     """How often one identity may do what makes entries; ``monotonic`` is in seconds. Stops are not counted.
 
-    ``filed``: requests and releases a minute.
+    ``filed``: requests and releases. Both are for a minute.
     """
 
-    def __init__(self, monotonic: Callable[[], float], filed: int = MAX_FILED) -> None:
-        self._hellos = PerMinute(MAX_HELLOS, monotonic)
+    def __init__(self, monotonic: Callable[[], float], hellos: int = MAX_HELLOS, filed: int = MAX_FILED) -> None:
+        self._hellos = PerMinute(hellos, monotonic)
         self._filed = PerMinute(filed, monotonic)
 
     def greet(self, peer: Peer) -> None:

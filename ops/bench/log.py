@@ -46,7 +46,7 @@ CALLERS = 64
 BATCH = 256
 SEQUENCED, RECEIPTS, LATENCY = 10_000, 500, 60  # entries a second, receipts a second, milliseconds
 ORIGIN = "bench.example/log"
-_UNLIMITED = "from custody.server import run; run.MAX_HELLOS = 1 << 30; from custody.cli import main; main()"
+_UNLIMITED = "[listen]\nhellos-per-minute = 10000000\n"  # hellos stand for all that wants a receipt
 
 
 def rng(size: int) -> bytes:
@@ -142,23 +142,13 @@ class BenchSite(Site):
         policy = all_of(self.created.log, {"witness-1": self.created.witness, "w2": self.second.vkey})
         return structs.replace(super().make_root(), witness_policy=tuple(policy.encode().decode().splitlines()))
 
-    def start_broker(self) -> None:
-        """Start it without the limit on hellos: here they stand for all that wants a receipt."""
-        command = [sys.executable, "-c", _UNLIMITED, "broker", "serve", "--config", "broker/broker.toml"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(  # noqa: S603 - our own program
-            command, cwd=self.directory, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        self.processes["broker"] = process
-        self.address = (process.stdout or sys.stdin).readline().split()[-1]
-
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run all of it."""
         self.make()
         with self.second.running(self.directory / "keys/log.vkey"):
             self.start_witness()
-            self.configure(lambda text: f'{text}\nw2 = "{self.second.url}"\n')
+            self.configure(lambda text: text.replace("[listen]\n", _UNLIMITED) + f'\nw2 = "{self.second.url}"\n')
             self.start_broker()
             try:
                 yield
