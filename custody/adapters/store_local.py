@@ -35,6 +35,7 @@ from custody.adapters.local_files import (
     same_content,
     split_key,
 )
+from custody.adapters.whole_blobs import read_whole
 from custody.errors import ConfigError, ConflictError, IntegrityError, NotFoundError, StoppedError
 
 __all__ = ["LocalStore"]
@@ -101,15 +102,7 @@ class LocalStore:
 
     def get(self, key: str, limit: int = 16 << 20) -> bytes:
         """See ``Store.get``."""
-        blob = self.open(key)
-        try:
-            if blob.size > limit:
-                raise IntegrityError(f"store: {key} has {blob.size} bytes, more than the {limit} it may have")
-            data = bytearray(blob.size)
-            blob.read_into(0, memoryview(data))
-            return bytes(data)
-        finally:
-            blob.close()
+        return read_whole(self.open(key), key, limit)
 
     def open(self, key: str) -> LocalBlob:
         """See ``Store.open``."""

@@ -23,8 +23,9 @@ from custody.adapters.s3_client import connect, explained
 from custody.adapters.s3_place import S3Place
 from custody.adapters.s3_presigner import S3Presigner
 from custody.adapters.s3_writer import S3Writer
+from custody.adapters.whole_blobs import read_whole
 from custody.crypto.digests import hasher
-from custody.errors import ConfigError, ConflictError, IntegrityError, NotFoundError, StoreError
+from custody.errors import ConfigError, ConflictError, NotFoundError, StoreError
 from custody.ports import BlobReader, BlobWriter, LockMode
 
 __all__ = ["S3Store"]
@@ -103,15 +104,7 @@ class S3Store(S3Presigner):
 
     def get(self, key: str, limit: int = 16 << 20) -> bytes:
         """See ``Store.get``."""
-        blob = self.open(key)
-        try:
-            if blob.size > limit:
-                raise IntegrityError(f"store: {key} has {blob.size} bytes, more than the {limit} it may have")
-            data = bytearray(blob.size)
-            blob.read_into(0, memoryview(data))
-            return bytes(data)
-        finally:
-            blob.close()
+        return read_whole(self.open(key), key, limit)
 
     def open(self, key: str) -> BlobReader:
         """See ``Store.open``. What is read is the version that there is now."""
