@@ -1,4 +1,4 @@
-"""The ledger's schema, version by version (alembic). Applied to an older ledger when it is opened (``ledger_schema``)."""
+"""The ledger's schema, version by version (alembic). An older ledger is migrated when opened (``ledger_schema``)."""
 
 from pathlib import Path
 
