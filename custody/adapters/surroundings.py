@@ -4,11 +4,35 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from custody.ports import Clock, Rng
 
-__all__ = ["Surroundings"]
+__all__ = ["Around", "Surroundings"]
+
+
+class Around(Protocol):
+    """Seconds since 1970, entropy, a clock that never jumps, and how to wait (seconds)."""
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def rng(self) -> Rng:
+        """Random bytes: they spread those who wait."""
+        ...
+
+    @property
+    def monotonic(self) -> Callable[[], float]:
+        """For deadlines."""
+        ...
+
+    @property
+    def sleep(self) -> Callable[[float], None]:
+        """For pauses."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
