@@ -13,13 +13,16 @@ from typing import Final
 
 from custody.errors import UnavailableError
 
-__all__ = ["MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Stream", "Streams"]
+__all__ = ["MAX_AHEAD", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Stream", "Streams"]
 
 MAX_STREAMS: Final = 256
 """Streams served at once."""
 
 MAX_STREAMS_OF_SESSION: Final = 16
 """So that one job cannot take them all."""
+
+MAX_AHEAD: Final = 16
+"""Streams that are served at once while each has its next segment made ready."""
 
 _STALL: Final = 30.0
 """Seconds a reader may leave one message untaken before its stream ends; it can resume where it was."""
@@ -69,6 +72,11 @@ class Streams:
         self._streams: set[Stream] = set()
         self._of_session: Counter[str] = Counter()
         self._waiting = 0
+
+    @property
+    def few(self) -> bool:
+        """Whether so few are served that each may hold a second segment."""
+        return len(self._streams) <= MAX_AHEAD
 
     @asynccontextmanager
     async def enter(self, session: str) -> AsyncIterator[Stream]:

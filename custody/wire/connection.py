@@ -6,6 +6,7 @@ from typing import Final, Self, TypeVar
 import grpc
 
 from custody.wire.errors import raise_from_rpc
+from custody.wire.memory import keep_memory
 from custody.wire.pieces import READ
 from custody.wire.tls import TlsFiles, channel_credentials
 from custody.wire.v1 import broker_pb2 as pb
@@ -37,6 +38,7 @@ class Connection:
     """
 
     def __init__(self, address: str, server_name: str, files: TlsFiles) -> None:
+        keep_memory()
         self.address = address
         options = [*_OPTIONS, ("grpc.ssl_target_name_override", server_name)]
         self._channel = grpc.secure_channel(address, channel_credentials(files), options=options)

@@ -10,7 +10,7 @@ import pytest
 from custody.adapters import local_files, store_local
 from custody.adapters.store import open_store
 from custody.adapters.store_local import LocalStore
-from custody.client.settings import Surroundings
+from custody.adapters.surroundings import Surroundings
 from custody.errors import ConfigError, IntegrityError, StoppedError, UnavailableError
 from tests.contracts.store_suite import StoreSuite
 from tests.doubles.store import Dead, Fault, FaultyOs, FaultyStore
