@@ -21,8 +21,8 @@ from custody.documents.sharing import Sharing, SharingGroup, Slot, SlotHolder
 from custody.errors import ConflictError, CustodyError, DeniedError, FormatError
 from custody.ports import Clock, Rng, Store
 from custody.segments.layout import manifest_key, version_prefix
-from custody.segments.seal import FileToSeal, seal_version
-from custody.segments.streams import Sink
+from custody.segments.seal import LANES, FileToSeal, seal_version
+from custody.segments.streams import Finished, Progress, Sink, ignore_finished, ignore_progress
 from custody.values import U64, Time
 
 __all__ = ["SEGMENT", "IntoStore", "Sealed", "Sealing", "Target", "guarding_roster", "person_of", "require_new", "seal"]
@@ -111,15 +111,18 @@ def seal(
     random_into: RandomInto,
     clock: Clock,
     begin: Callable[[str], AbstractContextManager[object]] = nullcontext,
-    progress: Callable[[int], None] = lambda _done: None,
-    threads: int = 2,
+    progress: Progress = ignore_progress,
+    finished: Finished = ignore_finished,
+    threads: int = LANES,
 ) -> Sealed:
     """Seal a version into ``target`` under ``root``, the verified trust root in force.
 
     ``begin`` is entered with the vid before the first blob is written, and left when the version is visible or its
     blobs are gone: whoever keeps a note there finds what a killed process left behind. ``progress`` is told plaintext
-    bytes. Raises ``DeniedError`` where the root does not let this sealer seal this name, ``ConflictError`` where the
-    name is taken; then, and on every other error, nothing of the version is visible.
+    bytes, ``finished`` the path of each file that the target has whole.
+
+    Raises ``DeniedError`` where the root does not let this sealer seal this name, ``ConflictError`` where the name is
+    taken; then, and on every other error, nothing of the version is visible.
     """
     roster = guarding_roster(root, job.version, job.sealer, job.segment)
     if not job.files:
@@ -139,6 +142,7 @@ def seal(
             writer=target.writer,
             rng=rng,
             progress=progress,
+            finished=finished,
             threads=threads,
         )
         now = Time(clock())
