@@ -128,7 +128,8 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
             labels=pairs,
             lineage=lineage,
         )
-        progress = stack.enter_context(output.progress(f"sealing {version}", sum(file.size for file in files)))
+        total = sum(file.size for file in files)
+        meter = stack.enter_context(output.progress(f"sealing {version}", total, len(files)))
         sealed = seal(
             job,
             root=trusted.newest,
@@ -136,7 +137,8 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
             rng=os.urandom,
             random_into=random_into,
             clock=clock,
-            progress=progress,
+            progress=meter,
+            finished=meter.file,
         )
     registered = target.registered if isinstance(target, IntoBroker) else None
     _report(output, sealed, int(trusted.newest.epoch), registered, online=online)
