@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import BinaryIO, Final
 
 from custody.adapters import ledger
+from custody.adapters.ledger_engine import connect_database
 from tests.campaign.life import Facts, Report, grow, live, outlive
 from tests.campaign.mutants import apply
 from tests.campaign.site import COMPONENTS, ROW_KEY, WITNESSES, Plan
@@ -237,9 +238,12 @@ def _warm_up(place: Path) -> None:
     """
     place.mkdir(parents=True)
     url = f"sqlite:///{place}/ledger"
-    connect = ledger.connect_database
-    inherited = connect(url)
-    setattr(ledger, "connect_database", lambda asked: inherited if asked == url else connect(asked))  # noqa: B010
+    inherited = connect_database(url)
+
+    def connect(asked: str) -> object:
+        return inherited if asked == url else connect_database(asked)
+
+    setattr(ledger, "connect_database", connect)  # noqa: B010 - no export
     world = World(place)
     for number in range(2):
         envelope = b"an envelope of the parent %d" % number
