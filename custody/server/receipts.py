@@ -29,6 +29,9 @@ class Receipts:
         """Return the receipts of entries by index. Raises as ``Publisher.wait``."""
         if places:
             await self._until(max(places))
+        found = [receipt for place in places if (receipt := self._publisher.at_hand(place)) is not None]
+        if len(found) == len(places):
+            return found
         return await self._pools.call(
             caller, lambda: [self._publisher.settled(place, self._timeout) for place in places]
         )

@@ -1,5 +1,6 @@
 """The broker's service: each method hands signed documents to one use case and packs what comes back."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -98,7 +99,8 @@ class Service(UploadService):
         async def work(peer: Peer) -> pb.Receipt:
             self._often.greet(peer)
             envelope = Envelope.parse(request.envelope)
-            return await self._logged(peer, lambda: trust.hello(self._context, peer, envelope))
+            index = await asyncio.wrap_future(trust.hello(self._context, peer, envelope))
+            return receipt_to(await self._receipts.one(peer.identity, index))
 
         return await self._guard.answer(context, work)
 

@@ -78,6 +78,7 @@ def ledger(world: World, journal: SlowJournal, tmp_path: Path) -> Ledger:
         rng=world.rng,
     )
     made.append("root", documents={"root": world.genesis}, parent=None)
+    assert journal.entered.acquire(timeout=30)
     return made
 
 

@@ -251,12 +251,12 @@ def test_a_backlog_refuses_new_grants(world: World) -> None:
     publisher = world.publisher(settings=replace(QUICK, backlog=3))
     publisher.recover()
     world.append(entry(0), entry(1))
-    publisher.require_room()
+    publisher.require_room(world.journal.size())
     world.append(entry(2))
     with pytest.raises(UnavailableError, match="3 entries behind"):
-        publisher.require_room()
+        publisher.require_room(world.journal.size())
     world.publish(publisher)
-    publisher.require_room()
+    publisher.require_room(world.journal.size())
 
 
 def test_a_defect_in_the_thread_is_a_failure_not_a_silence(world: World, started: Publisher) -> None:
