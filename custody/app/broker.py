@@ -1,6 +1,7 @@
 """Puts a broker together from its configuration and runs it."""
 
 import asyncio
+import gc
 import hashlib
 import logging
 import sys
@@ -143,6 +144,8 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
             hellos=config.listen.hellos_per_minute,
             filed=config.listen.requests_per_minute,
         )
+        gc.freeze()  # what the start has made stays, however many entries it is: no collection looks at it again
+        gc.set_threshold(10_000)  # calls under way are no garbage; Python would look at them after every 700 objects
         try:
             asyncio.run(run(listen, context, refusals, ready))
         finally:

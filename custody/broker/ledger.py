@@ -7,6 +7,7 @@ included (``together``): an fsync takes milliseconds, whatever it is for. Nobody
 """
 
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,8 @@ _T = TypeVar("_T")
 
 _PAGE: Final = 1024
 _GROUP: Final = 256  # acts that are committed together at most
+_CROWD: Final = 4  # acts in a commit, from which on the next one waits a little for more
+_GATHER: Final = 0.008  # seconds
 # What waits for the log and for a clock that behaves. Ends and stops never wait.
 _GRANTING: Final = frozenset(
     {"manifest", "request", "decision", "release", "grant", "opening-intent", "session-intent", "hello"}
@@ -189,7 +192,10 @@ class Ledger:
 
     def _drain(self) -> None:
         """Do what waits, as much as has gathered in one commit: one fsync for many."""
+        group: Sequence[_Act[Any]] = ()
         while True:
+            if len(group) >= _CROWD:
+                time.sleep(_GATHER)
             with self._gate:
                 group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
                 if not group:

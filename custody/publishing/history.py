@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from custody.errors import ConfigError, CustodyError, IntegrityError
 from custody.ports import Store
 from custody.tlog.checkpoint import Checkpoint
-from custody.tlog.merkle import root_hash
+from custody.tlog.merkle import inclusion_proof, root_hash
 from custody.tlog.note import VKey, open_note
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH
@@ -35,6 +35,7 @@ class History:
         self.checkpoint = checkpoint
         self._lock = threading.Lock()
         self._held: dict[int, Sequence[bytes]] = {}  # bundles by index
+        self._nodes: dict[tuple[int, int], bytes] = {}  # by level and index, of the bundles that are held
         self._reader = TileReader(lambda path: store.get(path, limit=_MAX_BUNDLE), checkpoint)
 
     @property
@@ -87,9 +88,16 @@ class History:
         if entries is None or not self._lock.acquire(blocking=False):
             return None
         try:
-            return entries[place], self._reader.inclusion_proof(index)
+            return entries[place], inclusion_proof(index, self.size, self._hash_at)
         finally:
             self._lock.release()
+
+    def _hash_at(self, level: int, index: int) -> bytes:
+        """Return a node, for the proofs of a batch: most of what proves one of its entries proves the next one too."""
+        found = self._nodes.get((level, index))
+        if found is None:
+            found = self._nodes[level, index] = self._reader.hash_at(level, index)
+        return found
 
     def require_on_line(self, other: Checkpoint, where: str) -> None:
         """Require that a checkpoint with this log's signature, found at ``where``, belongs to this history.
