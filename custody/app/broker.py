@@ -28,6 +28,7 @@ from custody.app.broker_parts import (
     store_at,
 )
 from custody.app.deployment import read_bundle
+from custody.app.proving import proving
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import require_unseen
 from custody.broker.clock import SteadyClock
@@ -183,7 +184,7 @@ def open_ledger(config: BrokerConfig, folder: Path, stack: ExitStack) -> OpenLed
         clock=clock,
     )
     stack.callback(publisher.stop)
-    ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng)
+    ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng, prover=proving)
     holder.append(ledger)
     return OpenLedger(ledger, journal, log, signer.vkey)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from custody.broker.clock import SteadyClock
+from custody.broker.folding import Prover, fold, nobody
 from custody.documents.dsse import Envelope, Signer
 from custody.documents.root import Root
 from custody.entries.entry import DocumentRef, Entry, Party
@@ -99,12 +100,14 @@ class Ledger:
         *,
         clock: SteadyClock,
         rng: Rng,
+        prover: Prover = nobody,
     ) -> None:
         self.identity = identity
         self.clock = clock
         self.rng = rng
         self.publisher = publisher
         self._journal = journal
+        self._prover = prover
         self._pinned = (state.deployment, state.genesis)
         self._state = state
         self._stale = False
@@ -124,9 +127,7 @@ class Ledger:
         with self._lock:
             state = State(*self._pinned)
             self._by_request, self._request_of = defaultdict(list), {}
-            for index, entry in self.entries(0):
-                documents = {item.envelope: self.envelope(item.envelope) for item in entry.documents}
-                step(state, entry, documents)
+            for index, entry in fold(self._journal, state, self._prover):
                 self._index(index, entry)
             self._state, self._stale = state, False
 

@@ -161,7 +161,7 @@ def test_who_has_looked_at_the_state_appends_to_that_state(world: World, ledger:
     envelope, mine = hello(world), hello(world)
     with ledger.reading() as state:
         waiting.start()
-        while not ledger._queue:
+        while not ledger._draining:
             pass
         assert ledger.append("hello", actor=world.party("alice"), documents={"hello": mine}) == state.size - 1 == 1
     waiting.join(30)
