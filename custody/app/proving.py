@@ -1,7 +1,7 @@
 """The cores that verify signatures ahead of a fold: processes beside the one that judges.
 
-Whatever goes wrong with them costs time and nothing else: what they do not prove is verified where it is judged. A
-small journal is folded without them: starting processes would take longer.
+One that cannot be started, or dies, costs time and nothing else: what they do not prove is verified where it is judged.
+A small journal is folded without them: starting processes would take longer.
 """
 
 import os
