@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 _PAGE: Final = 1024
 _GROUP: Final = 256  # acts that are committed together at most
 _CROWD: Final = 4  # acts in a commit, from which on the next one waits a little for more
-_GATHER: Final = 0.008  # seconds
+_GATHER: Final = 0.02  # seconds
 # What waits for the log and for a clock that behaves. Ends and stops never wait.
 _GRANTING: Final = frozenset(
     {"manifest", "request", "decision", "release", "grant", "opening-intent", "session-intent", "hello"}
