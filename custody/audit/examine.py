@@ -10,11 +10,13 @@ are tuples of bytes and text.
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from custody.audit.checkpoints import Claim, Cosigned, Kept, cosigned, kept_path
 from custody.audit.kinds import KINDS
 from custody.audit.report import Finding, Report
 from custody.audit.source import Source
@@ -27,6 +29,7 @@ from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundEr
 from custody.rules.watching import LOG_END
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import leaf_hash
+from custody.tlog.policy import Policy
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import ENTRIES, TILE_WIDTH, tile_width
 
@@ -52,17 +55,21 @@ _LARGE: Final = 1 << 16  # bytes: a document beyond is read again by the judge, 
 
 
 class Anchors(NamedTuple):
-    """To whom certificate chains must lead: the SPIFFE roots of the trust root of an epoch."""
+    """What the trust root of an epoch asks for: to which SPIFFE roots certificate chains must lead, and who must have
+    signed checkpoints.
+    """
 
     epoch: int
     roots: tuple[bytes, ...]
     trust_domain: str
+    policy: Policy
 
 
 class Task(NamedTuple):
     """Bundles ``first`` to ``last`` (exclusive) under a checkpoint; entries before ``start`` were judged before.
 
-    With ``structure`` only the entries are looked into that change the trust root, or end the log before its successor.
+    ``kept`` are the sizes after ``start`` in these bundles of which a checkpoint is kept, ascending. With ``structure``
+    only the entries are looked into that change the trust root, or end the log before its successor.
     """
 
     checkpoint: Checkpoint
@@ -71,6 +78,7 @@ class Task(NamedTuple):
     start: int
     anchors: Anchors | None
     structure: bool
+    kept: tuple[int, ...] = ()
 
 
 class Flaw(NamedTuple):
@@ -117,7 +125,9 @@ class Bundle(NamedTuple):
     entries: Sequence[Examined] | None
     findings: Sequence[Finding]
     epoch: int
-    """Of the anchors that paths were verified with."""
+    """Of the anchors that paths and checkpoints were verified with."""
+    kept: Sequence[Kept] = ()
+    """The kept checkpoints that could be read."""
 
 
 Examine = Callable[[Iterator[Task]], Generator[Bundle, None, None]]
@@ -168,7 +178,18 @@ class Examiner:
             _examine(self._source, task, data, leaf, None if leaf == said else said)
             for data, leaf, said in zip(entries[first:], leaves[first:], stated[first:], strict=True)
         ]
-        return Bundle(path, examined, report.findings, epoch)
+        return Bundle(path, examined, report.findings, epoch, self._kept(task, index, epoch))
+
+    def _kept(self, task: Task, index: int, epoch: int) -> Sequence[Kept]:
+        """Read and verify the checkpoints kept in a bundle. What is not as it must be, the judge reads again."""
+        found = []
+        begin = bisect_right(task.kept, index * TILE_WIDTH)
+        for size in task.kept[begin : bisect_right(task.kept, (index + 1) * TILE_WIDTH)]:
+            with suppress(FormatError, IntegrityError, NotFoundError):
+                claim = Claim.read(kept_path(size), self._source.fetch(kept_path(size)))
+                if claim.checkpoint.size == size:
+                    found.append(Kept(claim, _cosigned(claim, task.anchors), epoch))
+        return found
 
     def _stated(self, checkpoint: Checkpoint, index: int, width: int) -> Sequence[bytes] | None:
         """Return the leaf hashes of a bundle that lead to the checkpoint's root, where they can be told."""
@@ -219,6 +240,15 @@ def workloads(document: Document) -> Iterator[Workload]:
         actor = getattr(document, field, None)
         if isinstance(actor, Workload):
             yield actor
+
+
+def _cosigned(claim: Claim, anchors: Anchors | None) -> Cosigned | None:
+    """Verify a checkpoint's signatures; ``None`` where that fails or cannot be done, and the judge does it."""
+    if anchors is None:
+        return None
+    with suppress(CustodyError):
+        return cosigned(claim, [anchors.policy])
+    return None
 
 
 def _examine(source: Source, task: Task, data: bytes, leaf: bytes, stated: bytes | None) -> Examined:

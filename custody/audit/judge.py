@@ -99,11 +99,11 @@ class Judge:
 
     @property
     def anchors(self) -> Anchors | None:
-        """To whom certificate chains must lead at present."""
+        """What the trust root in force asks for."""
         if not self.state.roots:
             return None
         root = self.state.root
-        return Anchors(len(self.state.roots) - 1, root.spiffe_roots, root.trust_domain)
+        return Anchors(len(self.state.roots) - 1, root.spiffe_roots, root.trust_domain, root.checkpoint_policy)
 
     def lost(self, index: int, data: bytes) -> None:
         """Go on without an entry that cannot be believed. What ``data`` claims is used to tell what may follow."""
