@@ -1,7 +1,7 @@
 """Puts an audit together: where the log lies, what is pinned, what an earlier run saw."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from custody.adapters import small_files
 from custody.adapters.home import Home
 from custody.adapters.local_reader import LocalReader
 from custody.app.audit_pool import directory_source, pooled
+from custody.app.deployment import read_bundle
 from custody.app.roots import load_roots, read_envelope
 from custody.audit.report import Report
 from custody.audit.saved import MAX_SAVED, Saved
@@ -19,6 +20,7 @@ from custody.audit.view import Judged, LogView, check_receipt
 from custody.entries.entry import Entry
 from custody.entries.receipt_file import MAX_RECEIPT_FILE, encode_receipt, parse_receipt
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
+from custody.ports import Policy
 
 __all__ = [
     "Audit",
@@ -38,7 +40,7 @@ class Audit:
 
     ``directory`` is where the log lies, unless a broker serves it. With ``anew`` nothing is skipped that an earlier run
     judged; with ``structure`` only hashes, checkpoints and trust roots are verified. ``processes`` examine the log, by
-    default one for each core.
+    default one for each core. ``policies`` are the folders of policies, with which answers are derived again.
     """
 
     home: Home
@@ -49,6 +51,7 @@ class Audit:
     anew: bool = False
     structure: bool = False
     processes: int | None = None
+    policies: Sequence[Path] = ()
 
 
 @contextmanager
@@ -78,7 +81,11 @@ def audit(source: Source, how: Audit, *, progress: Callable[[int, int], None] | 
     if saved is not None and how.anew:
         saved = replace(saved, memory=b"")
     examine = pooled(how.directory, source, how.processes) if how.directory else None
-    report, memory = verify_log(source, pins, saved, Way(examine, how.structure, progress))
+    policies = _policies(how.policies)
+    report, memory = verify_log(source, pins, saved, Way(examine, how.structure, progress, policies))
+    for digest in policies:
+        if not how.structure and not report.asked[digest]:
+            report.remark("policy-unused", f"no request, grant or session was under the policy {digest} that was given")
     where = "a directory" if how.directory else "the broker"
     report.remark("freshness", f"freshness unverified: {where} cannot show that there is no newer entry")
     seen = how.home.seen().size
@@ -146,6 +153,16 @@ def _pins(how: Audit) -> Pins:
     if how.deployment is not None:
         how.home.require_deployment(how.deployment)
     return Pins(genesis, how.deployment or (profile.deployment if profile else None))
+
+
+def _policies(folders: Sequence[Path]) -> Mapping[str, Policy]:
+    """Load policies, by digest. Raises ``ConfigError`` for one that is none; needs cedarpy if there is one."""
+    if not folders:
+        return {}
+    from custody.adapters.policy_cedar import CedarPolicy
+
+    policies = [CedarPolicy(read_bundle(folder)) for folder in folders]
+    return {policy.digest: policy for policy in policies}
 
 
 def _saved(path: Path | None) -> Saved | None:

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
 from custody.audit.checkpoints import Claim, Cosigned, Kept, cosigned, kept_path
@@ -234,12 +235,15 @@ def inline_document(source: Source, reference: DocumentRef, kind: str) -> Envelo
         return Flaw("document-altered", error.message)
 
 
-def workloads(document: Document) -> Iterator[Workload]:
-    """Yield the workloads that a document names as those who sign it."""
-    for field in _ACTORS:
-        actor = getattr(document, field, None)
-        if isinstance(actor, Workload):
-            yield actor
+def workloads(document: Document) -> Sequence[Workload]:
+    """Return the workloads that a document names as those who sign it."""
+    actors = [getattr(document, field) for field in _actor_fields(type(document))]
+    return [actor for actor in actors if isinstance(actor, Workload)]
+
+
+@cache
+def _actor_fields(kind: type[Document]) -> Sequence[str]:
+    return [field for field in _ACTORS if field in kind.__struct_fields__]
 
 
 def _cosigned(claim: Claim, anchors: Anchors | None) -> Cosigned | None:
@@ -275,7 +279,7 @@ def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anc
         document = envelope.document(kind)
     except FormatError:
         return None  # the rule that asks for it says why it is none
-    actors = list(workloads(document))
+    actors = workloads(document)
     path = _verified(envelope, actors[0], anchors, int(entry.time)) if len(actors) == 1 else None
     signatures = tuple((signature.keyid, signature.sig) for signature in envelope.signatures)
     return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path)
@@ -285,8 +289,9 @@ def _verified(envelope: Envelope, actor: Workload, anchors: Anchors | None, at: 
     """Verify what a workload signed; ``None`` where that fails or cannot be done, and the judge does it."""
     if anchors is None:
         return None
-    with suppress(CustodyError):
+    try:
         path = svid.check_path(actor.x5c, anchors.roots, anchors.trust_domain, at)
         keys.verify_svid_signature(actor.x5c[0], envelope.only_signature().sig, envelope.signed_bytes)
-        return path.identity, path.begin, path.end
-    return None
+    except CustodyError:
+        return None
+    return path.identity, path.begin, path.end

@@ -16,9 +16,9 @@ lead to the very tree that was seen; else everything is judged anew, and compare
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from custody.audit.checkpoints import Claim, kept_sizes
@@ -32,6 +32,7 @@ from custody.audit.saved import Memory, Saved, Seen
 from custody.audit.source import Source
 from custody.audit.tree import TileCheck
 from custody.errors import FormatError, IntegrityError, NotFoundError
+from custody.ports import Policy
 from custody.rules.state import State
 from custody.tlog.merkle import Frontier, root_hash
 from custody.tlog.reader import TileReader
@@ -62,12 +63,13 @@ class Way:
 
     ``examine`` is what examines bundles: here and now, unless a pool is given. With ``structure`` only hashes, tiles,
     checkpoints, trust roots and the end of a log are verified, no other entry. ``progress`` is told how many entries of
-    how many are done.
+    how many are done. ``policies`` are those that the auditor has, by digest; what they answered is derived again.
     """
 
     examine: Examine | None = None
     structure: bool = False
     progress: Callable[[int, int], None] | None = None
+    policies: Mapping[str, Policy] = field(default_factory=dict)
 
 
 def verify_log(source: Source, pins: Pins, saved: Saved | None = None, way: Way = Way()) -> tuple[Report, Saved | None]:
@@ -123,20 +125,21 @@ class _Walk:
         self._earlier = saved.seen if saved else ()
         self._heads = Heads(source, report, shown=shown, sizes=sizes, seen=self._earlier)
         self._tree = TileCheck(source, report)
-        self._judge = Judge(source, report, State(report.deployment, pins.genesis))
+        self._judge = Judge(source, report, State(report.deployment, pins.genesis), way.policies)
         self._stopped = False
 
     def resume(self, memory: Memory, seen: Seen) -> None:
         """Go on where an earlier run ended."""
         report, size = self._report, int(seen.size)
         self._tree = TileCheck(self._source, report, Frontier(size, memory.edge), memory.rows)
-        self._judge = Judge(self._source, report, memory.state)
+        self._judge = Judge(self._source, report, memory.state, self._way.policies)
         self._judge.broken, self._judge.unread = memory.broken, memory.unread
         self._heads.resume(size)
         report.begun = size
         report.root = bytes.fromhex(seen.root)
         report.audited, report.hashed, report.checkpoints = memory.audited, size, memory.checkpoints
         report.types = Counter(memory.types)
+        report.asked, report.unasked = Counter(memory.asked), Counter(memory.unasked)
         report.findings += memory.findings
         report.found += memory.found
         report.remarks += memory.remarks
@@ -156,6 +159,8 @@ class _Walk:
             audited=report.audited,
             checkpoints=report.checkpoints,
             types=dict(report.types),
+            asked=dict(report.asked),
+            unasked=dict(report.unasked),
             found=report.found,
             findings=report.findings,
             remarks=report.lasting(),
