@@ -88,6 +88,12 @@ def audit(source: Source, how: Audit, *, progress: Callable[[int, int], None] | 
             report.remark("policy-unused", f"no request, grant or session was under the policy {digest} that was given")
     where = "a directory" if how.directory else "the broker"
     report.remark("freshness", f"freshness unverified: {where} cannot show that there is no newer entry")
+    if not how.directory:
+        report.remark(
+            "listed",
+            f"{report.checkpoints} kept checkpoints were compared, those that the broker lists: whether there are more "
+            "is only seen in the log's directory, or in a copy of it",
+        )
     seen = how.home.seen().size
     if seen > report.size:
         report.remark("seen", f"this home has seen a log of {seen} entries; those after {report.size} were not audited")
@@ -180,12 +186,13 @@ def _saved(path: Path | None) -> Saved | None:
 
 @contextmanager
 def _broker(home: Home) -> Iterator[Source]:
+    from custody.app.broker_log import BrokerLog
     from custody.client.link import Link
     from custody.client.settings import Settings, Surroundings
 
     around = Surroundings(lambda: int(time.time()), _no_entropy)
-    with Link(Settings.of_home(home), around) as link:
-        yield Source(lambda path: link.call(lambda calls: calls.get_log_object(path)))
+    with Link(Settings.of_home(home), around) as link, BrokerLog(link) as served:
+        yield served.source()
 
 
 def _no_entropy(size: int) -> bytes:

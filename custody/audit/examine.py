@@ -32,7 +32,7 @@ from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import leaf_hash
 from custody.tlog.policy import Policy
 from custody.tlog.reader import TileReader
-from custody.tlog.tiles import ENTRIES, TILE_WIDTH, tile_width
+from custody.tlog.tiles import ENTRIES, TILE_WIDTH, Tile, tile_width
 
 __all__ = [
     "Anchors",
@@ -163,10 +163,12 @@ class Examiner:
         self._authority: _Authority | None = None
 
     def bundle(self, task: Task, index: int) -> Bundle:
-        """Examine one bundle of a task."""
+        """Examine one bundle of a task; the first one first."""
         report, size = Report(), task.checkpoint.size
         bundles, width = Bundles(self._source, report), tile_width(ENTRIES, index, size)
         epoch = task.anchors.epoch if task.anchors else -1
+        if self._source.ahead and index == task.first:
+            self._source.ahead(list(_objects(task)))
         found = bundles.read(index, width)
         if found is None:
             return Bundle("", None, report.findings, epoch)
@@ -175,9 +177,16 @@ class Examiner:
         stated = self._stated(task.checkpoint, index, width) or leaves
         bundles.compare_partials(index, stated)
         first = max(0, task.start - index * TILE_WIDTH)
-        examined = [
-            _examine(self._source, task, data, leaf, None if leaf == said else said)
+        parsed = [
+            _parsed(data, task) if leaf == said else None
             for data, leaf, said in zip(entries[first:], leaves[first:], stated[first:], strict=True)
+        ]
+        if self._source.ahead:
+            named = (entry.documents for entry in parsed if isinstance(entry, Entry))
+            self._source.ahead([document_path(item.envelope) for documents in named for item in documents])
+        examined = [
+            _examine(self._source, task, entry, Examined(data, leaf, None if leaf == said else said, "", ()))
+            for entry, data, leaf, said in zip(parsed, entries[first:], leaves[first:], stated[first:], strict=True)
         ]
         return Bundle(path, examined, report.findings, epoch, self._kept(task, index, epoch))
 
@@ -255,17 +264,34 @@ def _cosigned(claim: Claim, anchors: Anchors | None) -> Cosigned | None:
     return None
 
 
-def _examine(source: Source, task: Task, data: bytes, leaf: bytes, stated: bytes | None) -> Examined:
-    if stated is not None:
-        return Examined(data, leaf, stated, "", ())
+def _objects(task: Task) -> Iterator[str]:
+    """Yield what all bundles of a task need: themselves, their tiles, the checkpoints kept there."""
+    for index in range(task.first, task.last):
+        yield Tile(ENTRIES, index, tile_width(ENTRIES, index, task.checkpoint.size)).path()
+        yield Tile(0, index, tile_width(0, index, task.checkpoint.size)).path()
+    yield from map(kept_path, task.kept)
+
+
+def _parsed(data: bytes, task: Task) -> Entry | str | None:
+    """Parse an entry; say why it is none. ``None`` where it is not to be looked into."""
     if task.structure and not (b'"type":"root"' in data or all(part in data for part in _END)):
-        return Examined(b"", leaf, None, "", ())
+        return None
     try:
-        entry = Entry.parse(data)
+        return Entry.parse(data)
     except FormatError as error:
-        return Examined(data, leaf, stated, error.message, ())
-    documents = tuple(_document(source, reference, entry, task.anchors) for reference in entry.documents)
-    return Examined(data, leaf, stated, "", documents)
+        return error.message
+
+
+def _examine(source: Source, task: Task, entry: Entry | str | None, plain: Examined) -> Examined:
+    """Add to what is ``plain`` what an entry says."""
+    if isinstance(entry, Entry):
+        if not entry.documents:
+            return plain
+        documents = tuple(_document(source, reference, entry, task.anchors) for reference in entry.documents)
+        return plain._replace(documents=documents)
+    if isinstance(entry, str):
+        return plain._replace(problem=entry)
+    return plain if plain.stated is not None else plain._replace(data=b"")
 
 
 def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anchors | None) -> Read | Flaw | None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import NoteSigner
 from custody.tlog.tiles import Tile, parse_bundle
 from custody.values import U64, Time
+from custody.wire.calls import Calls
 from tests.doubles.site import DEPLOYMENT, PERSONS, Site, now, write_model
 
 BOB = Party(id="person:bob", credential="00" * 32)
@@ -115,11 +117,23 @@ def test_the_log_of_an_honest_deployment_verifies(made: Made) -> None:
     assert report.findings == []
     assert report.ok
     assert report.size == report.audited == len(made.entries) > 256
-    assert {remark.code for remark in report.remarks} == {"one-witness", "freshness"}
+    assert {remark.code for remark in report.remarks} == {"one-witness", "freshness", "policy"}
     assert report.types["session-intent"] == 2
 
 
-def test_the_broker_shows_the_same_log(site: Site, made: Made, tmp_path: Path) -> None:
+def test_the_policy_answers_an_auditor_as_it_answered_the_broker(site: Site, made: Made) -> None:
+    report = made.audit(policies=[site.directory / "broker/policy"])
+    assert report.ok
+    assert list(report.asked.values()) == [1 + 1 + 2], "a request, a grant, two sessions"
+    assert {remark.code for remark in report.remarks} == {"one-witness", "freshness"}
+
+
+def test_the_broker_shows_the_same_log_in_few_calls(
+    site: Site, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    for name in ("get_log_object", "get_log_objects", "list_log_objects"):
+        monkeypatch.setattr(Calls, name, counted(calls, name))
     home = Home(tmp_path / "home")
     home.pin(DEPLOYMENT, site.root_envelope.digest)
     tls = site.directory / "tls/alice"
@@ -133,6 +147,22 @@ def test_the_broker_shows_the_same_log(site: Site, made: Made, tmp_path: Path) -
     assert report.findings == []
     assert report.ok
     assert report.size > len(made.entries), "the broker has started again since"
+    kept = len(list((site.directory / "log/checkpoints").iterdir()))
+    assert report.checkpoints == kept > 100, "every one that was kept, as in the directory"
+    assert "listed" in {remark.code for remark in report.remarks}
+    assert calls["get_log_objects"] <= kept // 64 + 2 * report.size // 64 + 4
+    assert calls["get_log_object"] <= 4, "the newest checkpoint, and what is left of the tree's edge"
+    assert calls["list_log_objects"] == 4
+
+
+def counted(calls: Counter[str], name: str) -> Callable[..., object]:
+    call = getattr(Calls, name)
+
+    def counting(self: Calls, *args: object, **named: object) -> object:
+        calls[name] += 1
+        return call(self, *args, **named)
+
+    return counting
 
 
 def test_a_log_that_is_being_written_verifies(site: Site, made: Made) -> None:
