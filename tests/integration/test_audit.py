@@ -1,7 +1,10 @@
 """The audit of a log that a real broker wrote, and of logs that its own keys signed although they lie."""
 
+import json
 import os
 import shutil
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from custody.tlog.note import NoteSigner
 from custody.tlog.tiles import Tile, parse_bundle
 from custody.values import U64, Time
 from custody.wire.calls import Calls
+from tests.doubles.command import Custody
 from tests.doubles.site import DEPLOYMENT, PERSONS, Site, now, write_model
 
 BOB = Party(id="person:bob", credential="00" * 32)
@@ -134,14 +138,7 @@ def test_the_broker_shows_the_same_log_in_few_calls(
     calls: Counter[str] = Counter()
     for name in ("get_log_object", "get_log_objects", "list_log_objects"):
         monkeypatch.setattr(Calls, name, counted(calls, name))
-    home = Home(tmp_path / "home")
-    home.pin(DEPLOYMENT, site.root_envelope.digest)
-    tls = site.directory / "tls/alice"
-    home.profile_path.write_text(
-        home.profile_path.read_text()
-        + f'[broker]\naddress = "{site.address}"\nserver_name = "broker-1.custody"\n'
-        + f'[tls]\ncertificate = "{tls}/tls.crt"\nkey = "{tls}/tls.key"\nca = "{tls}/ca.pem"\n'
-    )
+    home = reading_from_the_broker(site, tmp_path / "home")
     with open_log(None, home) as source:
         report = audit(source, Audit(home))
     assert report.findings == []
@@ -153,6 +150,18 @@ def test_the_broker_shows_the_same_log_in_few_calls(
     assert calls["get_log_objects"] <= kept // 64 + 2 * report.size // 64 + 4
     assert calls["get_log_object"] <= 4, "the newest checkpoint, and what is left of the tree's edge"
     assert calls["list_log_objects"] == 4
+
+
+def reading_from_the_broker(site: Site, folder: Path) -> Home:
+    home = Home(folder)
+    home.pin(DEPLOYMENT, site.root_envelope.digest)
+    tls = site.directory / "tls/alice"
+    home.profile_path.write_text(
+        home.profile_path.read_text()
+        + f'[broker]\naddress = "{site.address}"\nserver_name = "broker-1.custody"\n'
+        + f'[tls]\ncertificate = "{tls}/tls.crt"\nkey = "{tls}/tls.key"\nca = "{tls}/ca.pem"\n'
+    )
+    return home
 
 
 def counted(calls: Counter[str], name: str) -> Callable[..., object]:
@@ -283,3 +292,45 @@ def test_files_of_the_log_that_were_tampered_with_are_named(
         assert report.ok != kept, place  # a checkpoint that is gone is not missed, the rest is
         if kept:
             assert place in {finding.place for finding in report.findings}
+
+
+def test_a_watch_on_a_running_broker_tells_each_thing_once_also_across_its_restart(
+    site: Site, made: Made, tmp_path: Path
+) -> None:
+    """Told on the standard input of a command whose words never change, while the broker and a witness come and go."""
+    config = site.directory / "broker/broker.toml"
+    config.write_text(config.read_text().replace('address = "127.0.0.1:0"', f'address = "{site.address}"'))
+    told = tmp_path / "told"
+    custody = Custody(tmp_path, reading_from_the_broker(site, tmp_path / "home").path)
+    words = ["--state", tmp_path / "state", "--every", "1s", "--run", f"tee -a {told}"]
+    watching = custody.start("log", "watch", "--broker", *words)
+    try:
+        until((tmp_path / "state.watch").exists, watching)
+        sealed = site.seal(write_model(tmp_path / "source", SIZES), "demo/watched@1")
+        site.register(sealed)
+        site.granted(sealed)
+        until(lambda: len(lines(told)) == 2, watching)
+        site.restart_broker()
+        site.stop("witness")
+        site.start_witness()
+        site.granted(sealed)
+        until(lambda: len(lines(told)) >= 4, watching)
+    finally:
+        watching.terminate()
+        watching.communicate(timeout=10)
+    alerts = [json.loads(line) for line in lines(told)]
+    assert [alert["code"] for alert in alerts] == ["haste"] * 4
+    assert len({alert["entry"] for alert in alerts}) == 4
+    assert sorted({alert["about"] for alert in alerts}) == ["alice", "bob"]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def until(what: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + 90
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.2)
