@@ -1,10 +1,12 @@
 """A directory as a store: the key is the path below it, the blob is the file.
 
-How a write survives a crash: the bytes go to ``.tmp-<pid>-<n>`` in the blob's own directory and are fsynced; then
-``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the directory is
-fsynced. New directories are fsynced into their parents first. A crash leaves at most a ``.tmp-`` file, which no key can
-name and ``sweep`` removes. After an fsync that failed, the next one may succeed and prove nothing: the store then takes
-no more writes for as long as the process lives (``StoppedError``). Whoever starts again writes the same blobs anew.
+How a write survives a crash: the bytes go to a file without a name in the blob's own directory (``O_TMPFILE``) and are
+fsynced; then ``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the
+directory is fsynced. New directories are fsynced into their parents first. So whoever dies before the link, by whatever
+signal, leaves nothing. Where the file system has no such files (NFS), and where a blob is replaced, the file is called
+``.tmp-<pid>-<n>`` meanwhile; a crash leaves that, no key can name it, and ``sweep`` removes it. After an fsync that
+failed, the next one may succeed and prove nothing: the store then takes no more writes for as long as the process lives
+(``StoppedError``). Whoever starts again writes the same blobs anew.
 
 How a path cannot lead outside: keys are checked, and every path is walked from one open descriptor of the root, part by
 part, with O_NOFOLLOW. So a symbolic link planted inside is refused. The descriptor also pins the file system: when that
@@ -51,6 +53,8 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS: Final = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+_NO_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR})  # what a file system says that has no such files
 
 
 class _Turn:
@@ -90,6 +94,9 @@ class LocalStore:
         self._stopped = ""
         self._turns: dict[str, _Turn] = {}
         self._durable: set[str] = set()  # directories that this process has fsynced into their parents
+        self._nameless = os.access(
+            "/proc/self/fd", os.X_OK
+        )  # whether there are files without a name: linked from there
 
     def close(self) -> None:
         """Give up the directory. A second call does nothing; blobs that are open stay open."""
@@ -123,7 +130,7 @@ class LocalStore:
                     if (directory := directories.get(folder := "/".join(folders))) is None:
                         directory = stack.enter_context(self._folder(folders, create=True))
                         directories[folder] = directory
-                    temporary, file = self._temporary(directory)
+                    temporary, file = self._temporary(directory, named=False)
                 stack.callback(_discard, directory, temporary, file)
                 LocalWriter(file, key).write(data)
                 drafts.append(_Draft(key, directory, file, temporary, name))
@@ -207,9 +214,15 @@ class LocalStore:
         directory = os.open(".", _DIRECTORY, dir_fd=self._root)
         try:
             for depth, part in enumerate(folders, start=1):
-                if create:
-                    self._make(directory, part, "/".join(folders[:depth]))
+                path = "/".join(folders[:depth])
+                if create and path not in self._durable:
+                    self._make(directory, part, path)
                 try:
+                    below = os.open(part, _DIRECTORY, dir_fd=directory)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    self._make(directory, part, path)  # somebody has removed what we made
                     below = os.open(part, _DIRECTORY, dir_fd=directory)
                 except NotADirectoryError:
                     if not create and stat.S_ISREG(os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode):
@@ -222,11 +235,8 @@ class LocalStore:
             os.close(directory)
 
     def _make(self, directory: int, part: str, path: str) -> None:
-        try:
+        with suppress(FileExistsError):
             os.mkdir(part, 0o750, dir_fd=directory)
-        except FileExistsError:
-            if path in self._durable:
-                return
         self._sync(directory)  # also where it existed: who made it may have crashed before this
         self._durable.add(path)
 
@@ -267,7 +277,7 @@ class LocalStore:
         with ExitStack() as stack:
             with explained(key):
                 directory = stack.enter_context(self._folder(folders, create=True))
-                temporary, file = self._temporary(directory)
+                temporary, file = self._temporary(directory, named=replace)
             stack.callback(_discard, directory, temporary, file)
             writer = LocalWriter(file, key)
             stack.callback(writer.end)
@@ -282,7 +292,15 @@ class LocalStore:
                 # gets it durable.
                 self._sync_names("/".join(folders), directory)
 
-    def _temporary(self, directory: int) -> tuple[str, int]:
+    def _temporary(self, directory: int, *, named: bool) -> tuple[str, int]:
+        """Make a file to be filled; its name is empty where it has none."""
+        if not named and self._nameless:
+            try:
+                return "", os.open(".", _NAMELESS, 0o640, dir_fd=directory)
+            except OSError as error:
+                if error.errno not in _NO_NAMELESS:
+                    raise
+                self._nameless = False
         while True:  # another process may have our number: in containers everybody is pid 1
             name = f"{_TEMPORARY}{os.getpid()}-{next(self._numbers)}"
             with suppress(FileExistsError):
@@ -331,7 +349,10 @@ class LocalStore:
 def _link(directory: int, temporary: str, name: str, file: int) -> bool:
     """Give the temporary file its name. False where that name holds something else."""
     try:
-        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        if temporary:
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        else:  # what is followed is the kernel's own way from a descriptor to its file
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=directory, follow_symlinks=True)
     except FileExistsError:
         existing = os.open(name, _READ, dir_fd=directory)
         try:
@@ -344,7 +365,7 @@ def _link(directory: int, temporary: str, name: str, file: int) -> bool:
 def _discard(directory: int, temporary: str, file: int) -> None:
     """Remove the temporary name, if it is still ours, and close the file. What fails here, ``sweep`` removes later."""
     with suppress(OSError):
-        if os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
+        if temporary and os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
             os.unlink(temporary, dir_fd=directory)
     with suppress(OSError):  # what was acknowledged has been fsynced
         os.close(file)

@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from typing import BinaryIO, Final
 
 from custody.adapters.http_blob import HttpBlob
-from custody.adapters.http_pool import Around, HttpPool
+from custody.adapters.http_pool import HttpPool
 from custody.adapters.local_files import check_part, is_part
 from custody.adapters.s3_client import connect, explained
 from custody.adapters.s3_place import S3Place
 from custody.adapters.s3_presigner import S3Presigner
 from custody.adapters.s3_writer import S3Writer
+from custody.adapters.surroundings import Around
 from custody.adapters.whole_blobs import read_whole
 from custody.crypto.digests import hasher
 from custody.errors import ConfigError, ConflictError, NotFoundError, StoreError

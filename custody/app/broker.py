@@ -4,14 +4,11 @@ import asyncio
 import gc
 import hashlib
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
-
-import structlog
+from typing import Final, NamedTuple
 
 import custody
 from custody.adapters.ledger import open_journal
@@ -28,6 +25,7 @@ from custody.app.broker_parts import (
     store_at,
 )
 from custody.app.deployment import read_bundle
+from custody.app.logs import start_logging
 from custody.app.proving import proving
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import require_unseen
@@ -58,6 +56,8 @@ from custody.tlog.policy import Policy
 from custody.wire.tls import TlsFiles
 
 __all__ = ["OpenLedger", "build_digest", "open_ledger", "serve"]
+
+_log: Final = logging.getLogger("custody.broker")
 
 
 class _DocumentSigner:
@@ -92,7 +92,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
     contradict each other: nothing is served then.
     """
     harden_process()
-    _logging()
+    start_logging()
     with ExitStack() as stack:
         opened = open_ledger(config, folder, stack)
         ledger, journal, log = opened.ledger, opened.journal, opened.log
@@ -232,20 +232,5 @@ def _rng(size: int) -> bytes:
     return bytes(buffer)
 
 
-def _logging() -> None:
-    """JSON lines on standard error. What goes in are names, statuses and counts: never a document or a key."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def _trouble(error: CustodyError) -> None:
-    structlog.get_logger("custody.broker").warning("trouble", error=type(error).__name__, message=error.message)
+    _log.warning("trouble", extra={"fields": {"error": type(error).__name__, "message": error.message}})

@@ -20,6 +20,7 @@ from custody.server.pools import Pools
 from custody.server.reads import Reads, add_reads
 from custody.server.receipts import Receipts
 from custody.server.service import Service
+from custody.wire.memory import keep_memory
 from custody.wire.tls import TlsFiles, server_credentials
 from custody.wire.v1.broker_pb2_grpc import add_BrokerServicer_to_server
 
@@ -52,6 +53,7 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
 
     Raises ``ConfigError`` when the address cannot be bound.
     """
+    keep_memory()
     loop = asyncio.get_running_loop()
     pools = Pools(calls=listen.calls, reads=listen.reads)
     changes = Changes(loop)

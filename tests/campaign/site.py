@@ -162,7 +162,7 @@ class Process:
         ours = LayeredOs(lambda: self._log)
         for module in (store_local, local_files):
             module.os = ours  # type: ignore[attr-defined]
-        setattr(ledger, "upgrade", lambda _connection: None)  # noqa: B010 - no export; the template is up to date
+        setattr(ledger, "bring_up_to_date", lambda _connection: None)  # noqa: B010 - no export; the template is up to date
         setattr(witness_state, "os", LayeredOs(lambda: getattr(_working_for, "layer", None)))  # noqa: B010 - no export
         store_local._SYNCERS = 1  # type: ignore[misc]  # the operations of a seed come in one order
         self.witnesses = [
