@@ -112,8 +112,8 @@ def recover_command(  # noqa: PLR0917 - click passes them by name
     finally:
         for share in shares:
             share.value.close()
-    with key, output.progress(f"recovering {version}", size) as progress:
-        done = write_files(found, opened, key, out, files=chosen, rng=os.urandom, progress=progress)
+    with key, output.progress(f"recovering {version}", size, len(chosen)) as meter:
+        done = write_files(found, opened, key, out, files=chosen, rng=os.urandom, progress=meter, finished=meter.file)
     output.table(["SHA-256", "bytes", "file"], [(file.sha256, file.size, file.path) for file in done])
     output.note(f"wrote {len(done)} file{'s' if len(done) > 1 else ''} to {out}; they are plaintext now")
     output.note("this is in no log: note who was present and why, and treat the version as copied")

@@ -1,7 +1,7 @@
 """Serving plaintext: a segment is charged, decrypted and made into messages in a thread, then written.
 
 One copy is made of a segment between its decryption and gRPC: into the message. A stream holds the messages of one
-segment; the buffers that segments are decrypted in are the threads'.
+segment, or of two runs while few are served; the buffers that segments are decrypted in are the threads'.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """Who may stream at once, so that memory is bounded and nobody waits for ever behind slow readers.
 
-Each stream holds one segment and its messages, whatever its reader does; so memory is bounded by their number. When all
-places are taken, those that arrive wait in line, and for each of them a stream is cut whose reader has left a message
-untaken for longer than a reader at work does, the slowest first. It is told to resume: what arrived is not sent again.
+Each stream holds the messages of one segment, whatever its reader does; while few are served, those of two runs of
+segments. So memory is bounded by their number. When all places are taken, those that arrive wait in line, and for each
+of them a stream is cut whose reader has left a message untaken for longer than a reader at work does, the slowest
+first. It is told to resume: what arrived is not sent again.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ MAX_STREAMS_OF_SESSION: Final = 16
 """So that one job cannot take them all."""
 
 MAX_AHEAD: Final = 16
-"""Streams that are served at once while each has its next segment made ready."""
+"""Streams that are served at once while each has its next run of segments made ready."""
 
 _STALL: Final = 30.0
 """Seconds a reader may leave one message untaken before its stream ends; it can resume where it was."""
@@ -75,7 +76,7 @@ class Streams:
 
     @property
     def few(self) -> bool:
-        """Whether so few are served that each may hold a second segment."""
+        """Whether so few are served that each may have segments made ready."""
         return len(self._streams) <= MAX_AHEAD
 
     @asynccontextmanager

@@ -239,11 +239,7 @@ def _warm_up(place: Path) -> None:
     place.mkdir(parents=True)
     url = f"sqlite:///{place}/ledger"
     inherited = connect_database(url)
-
-    def connect(asked: str) -> object:
-        return inherited if asked == url else connect_database(asked)
-
-    setattr(ledger, "connect_database", connect)  # noqa: B010 - no export
+    setattr(ledger, "connect_database", lambda asked: inherited if asked == url else connect_database(asked))  # noqa: B010
     world = World(place)
     for number in range(2):
         envelope = b"an envelope of the parent %d" % number
