@@ -131,12 +131,14 @@ class Ledger:
         *,
         documents: Mapping[str, Envelope] | None = None,
         also: Callable[[JournalTransaction], None] | None = None,
+        publish: bool = True,
         **fields: object,
     ) -> int:
         """Judge and append one entry; returns its index. It is committed then, and not yet published.
 
-        ``documents`` are envelopes by payload kind; ``also`` runs in the same transaction. Raises what the rules raise,
-        or ``UnavailableError`` when the journal does; nothing has happened then.
+        ``documents`` are envelopes by payload kind; ``also`` runs in the same transaction. ``publish`` is false for an
+        entry that another follows at once: both are published together then, without waiting for a round each. Raises
+        what the rules raise, or ``UnavailableError`` when the journal does; nothing has happened then.
         """
         if kind in _GRANTING:
             self.clock.require_steady()
@@ -151,7 +153,8 @@ class Ledger:
                     self._commit([self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))])
         if wanted.error is not None:
             raise wanted.error
-        self.publisher.notify()
+        if publish:
+            self.publisher.notify()
         for listener in self._listeners:
             listener((wanted.entry and wanted.entry.request) or "")
         return wanted.index

@@ -165,3 +165,14 @@ def test_who_has_looked_at_the_state_appends_to_that_state(world: World, ledger:
         assert ledger.append("hello", actor=world.party("alice"), documents={"hello": mine}) == state.size - 1 == 1
     waiting.join(30)
     assert journal.size() == 3
+
+
+def test_only_the_last_of_two_entries_that_belong_together_wakes_the_publisher(
+    world: World, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[int] = []
+    monkeypatch.setattr(ledger.publisher, "notify", lambda: woken.append(len(woken)))
+    for publish in (False, True):
+        alice, document = world.party("alice"), hello(world)
+        ledger.append("hello", actor=alice, documents={"hello": document}, publish=publish)
+        assert len(woken) == publish
