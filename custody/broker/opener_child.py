@@ -178,6 +178,4 @@ def _write(fd: int, data: bytes | memoryview) -> None:
 
 
 if __name__ == "__main__":
-    # At once: the broker waits for the end of this process before it goes on, and taking an interpreter down takes
-    # longer than everything before. The secrets were wiped where they were used; nothing is buffered.
-    os._exit(main())
+    os._exit(main())  # at once: the kernel clears what is left, and nobody waits for Python to take itself apart
