@@ -50,6 +50,7 @@ _DOCUMENTS: Final = select(DOCUMENTS.c.digest, DOCUMENTS.c.envelope).where(
 )
 _AT_ONCE: Final = 256  # documents asked for in one statement
 _NEWEST: Final = select(func.max(ENTRIES.c.idx))
+_APPEND: Final = insert(ENTRIES)
 
 
 def open_journal(url: str, row_key: bytes | bytearray | memoryview, deployment: str) -> "SqlJournal":
@@ -293,7 +294,7 @@ class _Transaction:
             # Replacing repairs a document that somebody edited: the digest has just been verified.
             self._upsert(DOCUMENTS, rows, ("digest",), "envelope")
         if self._entries:
-            self._connection.execute(insert(ENTRIES), self._entries)
+            self._connection.execute(_APPEND, self._entries)
 
     def _upsert(
         self, table: Table, rows: Sequence[Mapping[str, str | bytes]], key: tuple[str, ...], value: str

@@ -21,11 +21,12 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from custody.adapters.local_files import (
     LocalBlob,
@@ -45,6 +46,8 @@ __all__ = ["LocalStore"]
 _CHUNK: Final = 1 << 20
 _DAY: Final = 24 * 3600
 _TEMPORARY: Final = ".tmp-"
+_SYNCERS: Final = 16  # files that are synced at the same time: the file system makes one commit of them
+_AT_ONCE: Final = 128  # files of one call that are open
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
@@ -64,6 +67,16 @@ class _Turn:
         self.counting, self.syncing = threading.Lock(), threading.Lock()
 
 
+class _Draft(NamedTuple):
+    """A temporary file that is to become a blob: key, directory and file (both open), names."""
+
+    key: str
+    directory: int
+    file: int
+    temporary: str
+    name: str
+
+
 class LocalStore:
     """``Store`` over a directory that exists. It is not made here: a disk that is not mounted would go unnoticed.
 
@@ -77,6 +90,7 @@ class LocalStore:
             raise ConfigError(f"store {root}: {reason(error)}", hint=f"mkdir -m 750 {root}") from error
         self._finalizer = weakref.finalize(self, os.close, self._root)
         self._numbers = count()
+        self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync")
         self._stopped = ""
         self._turns: dict[str, _Turn] = {}
         self._durable: set[str] = set()  # directories that this process has fsynced into their parents
@@ -88,6 +102,7 @@ class LocalStore:
         """Give up the directory. A second call does nothing; blobs that are open stay open."""
         self._finalizer()
         self._root = -1
+        self._syncers.shutdown(wait=False)
 
     def put_new(self, key: str, source: BinaryIO | bytes) -> None:
         """See ``Store.put_new``. ``source`` is read to its end in pieces of 1 MiB."""
@@ -97,6 +112,43 @@ class LocalStore:
                 return
             while piece := source.read(_CHUNK):
                 writer.write(piece)
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """See ``Store.put_all``. Files are synced side by side, and each directory once."""
+        waiting = list(blobs.items())
+        for start in range(0, len(waiting), _AT_ONCE):
+            self._put_some(waiting[start : start + _AT_ONCE])
+
+    def _put_some(self, blobs: Sequence[tuple[str, bytes]]) -> None:
+        self._require_writable()
+        with ExitStack() as stack:
+            directories: dict[str, int] = {}
+            drafts = []
+            for key, data in blobs:
+                *folders, name = split_key(key)
+                with explained(key):
+                    if (directory := directories.get(folder := "/".join(folders))) is None:
+                        directory = stack.enter_context(self._folder(folders, create=True))
+                        directories[folder] = directory
+                    temporary, file = self._temporary(directory, named=False)
+                stack.callback(_discard, directory, temporary, file)
+                LocalWriter(file, key).write(data)
+                drafts.append(_Draft(key, directory, file, temporary, name))
+            syncs = [self._syncers.submit(self._sync_draft, draft) for draft in drafts]
+            wait(syncs)  # all of them: the files are closed at the end of the block
+            for sync in syncs:
+                sync.result()
+            for draft in drafts:
+                with explained(draft.key):
+                    if not _link(draft.directory, draft.temporary, draft.name, draft.file):
+                        raise ConflictError(f"store: {draft.key} exists with other content")
+            for folder, directory in directories.items():
+                with explained(folder):
+                    self._sync_names(folder, directory)
+
+    def _sync_draft(self, draft: _Draft) -> None:
+        with explained(draft.key):
+            self._sync(draft.file, thrown_away=True)
 
     def writer(self, key: str) -> AbstractContextManager[LocalWriter]:
         """See ``Store.writer``."""

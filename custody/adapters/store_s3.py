@@ -10,8 +10,8 @@ What still is not safe: whoever may write the bucket may delete what is not lock
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import BinaryIO, Final
@@ -36,6 +36,7 @@ _COMPARED: Final = 8 << 20
 _DAY: Final = 24 * 3600
 _SECONDS: Final = 900  # how long our own URLs hold
 _SENDERS: Final = 4
+_WRITERS: Final = 16
 _PROBE: Final = "probe/put-if-absent"
 _PROBED: Final = b"Custody asks here whether this store keeps what exists.\n"
 
@@ -48,11 +49,13 @@ class S3Store(S3Presigner):
         self._around = around
         self._http = HttpPool(place.ca)
         self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="s3")
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="s3 put")
         self._probing = threading.Lock()
         self._probed = False
 
     def close(self) -> None:
         """Give up connections and threads."""
+        self._writers.shutdown(wait=False, cancel_futures=True)
         self._senders.shutdown(wait=False, cancel_futures=True)
         self._http.close()
         self._client.close()
@@ -83,6 +86,13 @@ class S3Store(S3Presigner):
                 return
             while piece := source.read(_CHUNK):
                 writer.write(piece)
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """See ``Store.put_all``. Sixteen requests are under way at once."""
+        puts = [self._writers.submit(self.put_new, key, data) for key, data in blobs.items()]
+        wait(puts)
+        for put in puts:
+            put.result()
 
     @contextmanager
     def writer(self, key: str) -> Iterator[BlobWriter]:

@@ -1,6 +1,7 @@
 """Puts a broker together from its configuration and runs it."""
 
 import asyncio
+import gc
 import hashlib
 import logging
 import time
@@ -25,6 +26,7 @@ from custody.app.broker_parts import (
 )
 from custody.app.deployment import read_bundle
 from custody.app.logs import start_logging
+from custody.app.proving import proving
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import require_unseen
 from custody.broker.clock import SteadyClock
@@ -143,6 +145,8 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
             hellos=config.listen.hellos_per_minute,
             filed=config.listen.requests_per_minute,
         )
+        gc.freeze()  # what the start has made stays, however many entries it is: no collection looks at it again
+        gc.set_threshold(10_000)  # calls under way are no garbage; Python would look at them after every 700 objects
         try:
             asyncio.run(run(listen, context, refusals, ready))
         finally:
@@ -180,7 +184,7 @@ def open_ledger(config: BrokerConfig, folder: Path, stack: ExitStack) -> OpenLed
         clock=clock,
     )
     stack.callback(publisher.stop)
-    ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng)
+    ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng, prover=proving)
     holder.append(ledger)
     return OpenLedger(ledger, journal, log, signer.vkey)
 

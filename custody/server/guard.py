@@ -6,6 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -69,15 +70,10 @@ class Guard:
         a connection that a collector may read one day.
         """
         connection = context.auth_context()
-        leaf = peer_certificate(connection)
-        try:
-            identity = identity_of(leaf)
-        except FormatError:
-            identity = ""
-        if not identity.startswith(self._prefix):
+        peer = _peer_of(peer_certificate(connection))
+        if not peer.identity.startswith(self._prefix):
             self._refusals.stranger()
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not permitted")
-        peer = Peer(identity, hashlib.sha256(leaf).hexdigest())
         _caller.set(peer)
         if not is_hybrid(connection):
             message = "TLS without a hybrid key exchange"
@@ -117,6 +113,18 @@ class Guard:
         if (peer := _caller.get()) is not None:
             self._refusals.known(peer, _CAPITALS.sub("-", _method.get()).lower(), error)
         await context.abort(code, message, trailing)
+
+
+@lru_cache(maxsize=4096)
+def _peer_of(leaf: bytes) -> Peer:
+    """Return who a certificate says it is; the identity of one that names nobody is empty. TLS has judged it before,
+    at the handshake; a peer that calls often is read once.
+    """
+    try:
+        identity = identity_of(leaf)
+    except FormatError:
+        identity = ""
+    return Peer(identity, hashlib.sha256(leaf).hexdigest())
 
 
 def _fields(**more: str) -> dict[str, dict[str, str]]:
