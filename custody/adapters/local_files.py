@@ -1,6 +1,5 @@
 """One file of the local store: its key, its handle for reading or writing, and what an ``OSError`` means."""
 
-import ctypes
 import errno
 import os
 import re
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from custody.adapters.file_system import start_write_back, wait_write_back
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError, UnavailableError
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "reason",
     "same_content",
     "split_key",
-    "write_back",
 ]
 
 _MAX_KEY: Final = 512
@@ -33,11 +32,6 @@ _PART: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]*", re.ASCII)
 
 STRETCH: Final = 32 << 20
 """Bytes that a writer is ahead of the disk, at least; and twice that at most."""
-
-_WAIT: Final = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
-_START: Final = 2  # _WRITE alone
-_sync_file_range: Final = ctypes.CDLL(None).sync_file_range  # the module os has everything but this
-_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 _HINTS: Final = {
     errno.ENOSPC: "make room on the store's file system",
@@ -87,17 +81,6 @@ def explained(key: str) -> Iterator[None]:
 def reason(error: OSError) -> str:
     """Say what the system said, without the path."""
     return (error.strerror or type(error).__name__).lower()
-
-
-def write_back(descriptor: int, start: int, end: int) -> None:
-    """Start writing what lies between two offsets of a file to the disk, and wait for the stretch before it.
-
-    A hint, and no promise: what goes wrong here is told by the fsync at the end, which knows of every page that failed.
-    """
-    _sync_file_range(descriptor, start, end - start, _START)
-    before = max(0, start - STRETCH)
-    if before < start:
-        _sync_file_range(descriptor, before, start - before, _WAIT)
 
 
 class LocalBlob:
@@ -182,8 +165,14 @@ class LocalWriter:
             with explained(self._key):
                 view = view[os.write(self._descriptor, view) :]
         if self._size - self._begun >= STRETCH:
-            write_back(self._descriptor, self._begun, self._size)
-            self._begun = self._size
+            before = self._begun
+            self.hurry()
+            wait_write_back(self._descriptor, max(0, before - STRETCH), before)
+
+    def hurry(self) -> None:
+        """Start writing to the disk what is not on its way yet."""
+        start_write_back(self._descriptor, self._begun, self._size)
+        self._begun = self._size
 
     def end(self) -> None:
         """Refuse writes from now on."""

@@ -8,6 +8,9 @@ signal, leaves nothing. Where the file system has no such files (NFS), and where
 failed, the next one may succeed and prove nothing: the store then takes no more writes for as long as the process lives
 (``StoppedError``). Whoever starts again writes the same blobs anew.
 
+Blobs to which nothing leads yet may wait with all that, and be made durable together (``Settler``): one ``syncfs``
+instead of two fsyncs each, where the file system is one whose ``syncfs`` is known to be as good.
+
 How a path cannot lead outside: keys are checked, and every path is walked from one open descriptor of the root, part by
 part, with O_NOFOLLOW. So a symbolic link planted inside is refused. The descriptor also pins the file system: when that
 is unmounted under a running broker, writes fail instead of landing in the empty mount point.
@@ -21,12 +24,13 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from custody.adapters.file_system import can_sync_whole, sync_whole
 from custody.adapters.local_files import (
     LocalBlob,
     LocalWriter,
@@ -75,6 +79,7 @@ class LocalStore:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise ConfigError(f"store {root}: {reason(error)}", hint=f"mkdir -m 750 {root}") from error
+        self._settles = can_sync_whole(self._root)
         self._finalizer = weakref.finalize(self, os.close, self._root)
         self._numbers = count()
         self._stopped = ""
@@ -101,6 +106,22 @@ class LocalStore:
     def writer(self, key: str) -> AbstractContextManager[LocalWriter]:
         """See ``Store.writer``."""
         return self._write(key, replace=False)
+
+    @property
+    def settles(self) -> bool:
+        """See ``Settler.settles``."""
+        return self._settles
+
+    def unsettled_writer(self, key: str) -> AbstractContextManager[LocalWriter]:
+        """See ``Settler.unsettled_writer``. Where the file system is none that we know, it is settled at once."""
+        return self._write(key, replace=False, settled=not self._settles)
+
+    def settle(self) -> None:
+        """See ``Settler.settle``: one sync of the file system, instead of two for each blob."""
+        self._require_writable()
+        if self._settles:
+            with explained("the file system"):
+                self._sync(self._root, how=sync_whole)
 
     def put(self, key: str, data: bytes) -> None:
         """See ``Store.put``."""
@@ -201,10 +222,10 @@ class LocalStore:
                 self._sync(directory)
                 turn.done = asked
 
-    def _sync(self, descriptor: int, *, thrown_away: bool = False) -> None:
+    def _sync(self, descriptor: int, *, thrown_away: bool = False, how: Callable[[int], None] | None = None) -> None:
         """Make durable. A full disk says so here at the latest, which is no doubt about a file that is thrown away."""
         try:
-            os.fsync(descriptor)
+            (how or os.fsync)(descriptor)
         except OSError as error:
             if not (thrown_away and error.errno in (errno.ENOSPC, errno.EDQUOT)):
                 self._stopped = reason(error)
@@ -218,8 +239,8 @@ class LocalStore:
             )
 
     @contextmanager
-    def _write(self, key: str, *, replace: bool) -> Iterator[LocalWriter]:
-        """Make a temporary file, and publish it under ``key`` when the block ends well."""
+    def _write(self, key: str, *, replace: bool, settled: bool = True) -> Iterator[LocalWriter]:
+        """Make a temporary file, and publish it under ``key`` when the block ends well; durably, if ``settled``."""
         self._require_writable()
         *folders, name = split_key(key)
         with ExitStack() as stack:
@@ -231,14 +252,18 @@ class LocalStore:
             stack.callback(writer.end)
             yield writer
             with explained(key):
-                self._sync(file, thrown_away=True)
+                if settled:
+                    self._sync(file, thrown_away=True)
+                else:
+                    writer.hurry()
                 if replace:
                     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
                 elif not _link(directory, temporary, name, file):
                     raise ConflictError(f"store: {key} exists with other content")
                 # If this fails the blob stays visible: another reader may rely on it. Who starts again and asks again
                 # gets it durable.
-                self._sync_names("/".join(folders), directory)
+                if settled:
+                    self._sync_names("/".join(folders), directory)
 
     def _temporary(self, directory: int, *, named: bool) -> tuple[str, int]:
         """Make a file to be filled; its name is empty where it has none."""
