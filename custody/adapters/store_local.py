@@ -24,7 +24,8 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -32,13 +33,16 @@ from typing import BinaryIO, Final
 
 from custody.adapters.file_system import can_sync_whole, sync_whole
 from custody.adapters.local_files import (
+    READ,
+    Draft,
     LocalBlob,
     LocalWriter,
     check_part,
+    discard_draft,
     explained,
     is_part,
+    link_draft,
     reason,
-    same_content,
     split_key,
 )
 from custody.adapters.whole_blobs import read_whole
@@ -49,10 +53,10 @@ __all__ = ["LocalStore"]
 _CHUNK: Final = 1 << 20
 _DAY: Final = 24 * 3600
 _TEMPORARY: Final = ".tmp-"
+_SYNCERS: Final = 16  # files that are synced at the same time: the file system makes one commit of them
+_AT_ONCE: Final = 128  # files of one call that are open
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAMELESS: Final = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
 _NO_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR})  # what a file system says that has no such files
@@ -82,17 +86,17 @@ class LocalStore:
         self._settles = can_sync_whole(self._root)
         self._finalizer = weakref.finalize(self, os.close, self._root)
         self._numbers = count()
+        self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync")
         self._stopped = ""
         self._turns: dict[str, _Turn] = {}
         self._durable: set[str] = set()  # directories that this process has fsynced into their parents
-        self._nameless = os.access(
-            "/proc/self/fd", os.X_OK
-        )  # whether there are files without a name: linked from there
+        self._nameless = os.access("/proc/self/fd", os.X_OK)  # whence a file without a name is linked
 
     def close(self) -> None:
         """Give up the directory. A second call does nothing; blobs that are open stay open."""
         self._finalizer()
         self._root = -1
+        self._syncers.shutdown(wait=False)
 
     def put_new(self, key: str, source: BinaryIO | bytes) -> None:
         """See ``Store.put_new``. ``source`` is read to its end in pieces of 1 MiB."""
@@ -102,6 +106,43 @@ class LocalStore:
                 return
             while piece := source.read(_CHUNK):
                 writer.write(piece)
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """See ``Store.put_all``. Files are synced side by side, and each directory once."""
+        waiting = list(blobs.items())
+        for start in range(0, len(waiting), _AT_ONCE):
+            self._put_some(waiting[start : start + _AT_ONCE])
+
+    def _put_some(self, blobs: Sequence[tuple[str, bytes]]) -> None:
+        self._require_writable()
+        with ExitStack() as stack:
+            directories: dict[str, int] = {}
+            drafts = []
+            for key, data in blobs:
+                *folders, name = split_key(key)
+                with explained(key):
+                    if (directory := directories.get(folder := "/".join(folders))) is None:
+                        directory = stack.enter_context(self._folder(folders, create=True))
+                        directories[folder] = directory
+                    temporary, file = self._temporary(directory, named=False)
+                stack.callback(discard_draft, directory, temporary, file)
+                LocalWriter(file, key).write(data)
+                drafts.append(Draft(key, directory, file, temporary, name))
+            syncs = [self._syncers.submit(self._sync_draft, draft) for draft in drafts]
+            wait(syncs)  # all of them: the files are closed at the end of the block
+            for sync in syncs:
+                sync.result()
+            for draft in drafts:
+                with explained(draft.key):
+                    if not link_draft(draft.directory, draft.temporary, draft.name, draft.file):
+                        raise ConflictError(f"store: {draft.key} exists with other content")
+            for folder, directory in directories.items():
+                with explained(folder):
+                    self._sync_names(folder, directory)
+
+    def _sync_draft(self, draft: Draft) -> None:
+        with explained(draft.key):
+            self._sync(draft.file, thrown_away=True)
 
     def writer(self, key: str) -> AbstractContextManager[LocalWriter]:
         """See ``Store.writer``."""
@@ -138,7 +179,7 @@ class LocalStore:
         with explained(key):
             try:
                 with self._folder(folders) as directory:
-                    return LocalBlob(os.open(name, _READ, dir_fd=directory), key)
+                    return LocalBlob(os.open(name, READ, dir_fd=directory), key)
             except FileNotFoundError:
                 raise NotFoundError(f"store: there is no {key}") from None
 
@@ -247,7 +288,7 @@ class LocalStore:
             with explained(key):
                 directory = stack.enter_context(self._folder(folders, create=True))
                 temporary, file = self._temporary(directory, named=replace)
-            stack.callback(_discard, directory, temporary, file)
+            stack.callback(discard_draft, directory, temporary, file)
             writer = LocalWriter(file, key)
             stack.callback(writer.end)
             yield writer
@@ -258,7 +299,7 @@ class LocalStore:
                     writer.hurry()
                 if replace:
                     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-                elif not _link(directory, temporary, name, file):
+                elif not link_draft(directory, temporary, name, file):
                     raise ConflictError(f"store: {key} exists with other content")
                 # If this fails the blob stays visible: another reader may rely on it. Who starts again and asks again
                 # gets it durable.
@@ -317,28 +358,3 @@ class LocalStore:
                             os.unlink(entry.name, dir_fd=directory)
                             removed += 1
         return removed + sum(self._sweep([*folders, name], before) for name in below)
-
-
-def _link(directory: int, temporary: str, name: str, file: int) -> bool:
-    """Give the temporary file its name. False where that name holds something else."""
-    try:
-        if temporary:
-            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
-        else:  # what is followed is the kernel's own way from a descriptor to its file
-            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=directory, follow_symlinks=True)
-    except FileExistsError:
-        existing = os.open(name, _READ, dir_fd=directory)
-        try:
-            return stat.S_ISREG(os.fstat(existing).st_mode) and same_content(file, existing)
-        finally:
-            os.close(existing)
-    return True
-
-
-def _discard(directory: int, temporary: str, file: int) -> None:
-    """Remove the temporary name, if it is still ours, and close the file. What fails here, ``sweep`` removes later."""
-    with suppress(OSError):
-        if temporary and os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
-            os.unlink(temporary, dir_fd=directory)
-    with suppress(OSError):  # what was acknowledged has been fsynced
-        os.close(file)

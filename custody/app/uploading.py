@@ -6,10 +6,11 @@ from types import TracebackType
 from typing import Self
 
 from custody.adapters.home import Home
+from custody.adapters.surroundings import Surroundings
 from custody.app.registering import Registered, require_manifest
 from custody.app.sealing import OVER_A_NETWORK, Sealing
 from custody.client.link import Link
-from custody.client.settings import Settings, Surroundings
+from custody.client.settings import Settings
 from custody.client.upload import Upload
 from custody.documents.content import Content
 from custody.documents.manifest import Manifest

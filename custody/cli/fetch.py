@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from custody.adapters import small_files
-from custody.app.connect import client_of
+from custody.app.client import client_of
 from custody.cli.output import Output
 from custody.cli.people import surroundings
 from custody.cli.profile import home_of

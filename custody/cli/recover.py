@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from custody.adapters.store import open_store
+from custody.adapters.surroundings import Surroundings
 from custody.app.arguments import checked
 from custody.app.recovery import check_free, choose_files, hold, open_share, rebuild_key, write_files
 from custody.app.roots import load_roots
 from custody.app.versions import find_version
 from custody.cli.profile import genesis_option, home_of, passphrase_option, prompter, roots_option, store_url, unlock
 from custody.cli.registry import command, place
-from custody.client.settings import Surroundings
 from custody.crypto.sharing import Share
 from custody.custodian.keys import load_key
 from custody.documents.actor import actor_name

@@ -9,6 +9,7 @@ import click
 
 from custody.adapters.home import Home
 from custody.adapters.store import open_store
+from custody.adapters.surroundings import Surroundings
 from custody.app.arguments import checked
 from custody.app.connect import open_desk
 from custody.app.into_store import IntoStore
@@ -32,7 +33,6 @@ from custody.cli.profile import (
     unlock,
 )
 from custody.cli.registry import command, place
-from custody.client.settings import Surroundings
 from custody.crypto.sodium import random_into
 from custody.custodian.keys import load_key
 from custody.documents.dsse import Signer

@@ -39,8 +39,8 @@ def copy(context: click.Context, source: str | None, target: str) -> None:
       custody store copy --to 's3://models-copy?region=eu-west-1&profile=copier'
     """
     from custody.adapters.store import open_store
+    from custody.adapters.surroundings import Surroundings
     from custody.app.copying import Copied, copy_versions
-    from custody.client.settings import Surroundings
 
     output, home, around = place(context).out, home_of(context), Surroundings.real()
     copied: list[Copied] = []

@@ -159,19 +159,19 @@ def _hold_in_the_middle(deployment: Deployment, number: int) -> None:
         file.truncate(4 << 30)
     words = ["seal", "big", "demo/other@1", "--store", "file:store", "--key", "alice.key"]
     before = len(_blobs(deployment))
-    process = deployment.custody.start(*words, passphrases=[PASSPHRASE])
+    started = deployment.custody.start(*words, passphrases=[PASSPHRASE])
     deadline = time.monotonic() + 30
     while len(_blobs(deployment)) < before + 2:  # those of the small file; the large one's have no names yet
-        assert process.poll() is None
+        assert started.process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    started.process.send_signal(number)
+    done = started.wait()
     (big / "large").unlink()
     if number == signal.SIGKILL:
-        assert process.returncode == -signal.SIGKILL
+        assert done.code == -signal.SIGKILL
     else:
-        assert (process.returncode, errors.splitlines()[-1]) == (130, "custody: interrupted")
+        assert (done.code, done.err.splitlines()[-1]) == (130, "custody: interrupted")
 
 
 def test_a_killed_seal_leaves_nothing_visible_and_the_next_one_sweeps_it(deployment: Deployment) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import Any, BinaryIO, Never, Protocol, TypeVar
@@ -81,6 +81,10 @@ class FaultyStore:
 
     def put_new(self, key: str, source: BinaryIO | bytes) -> None:
         self._do(lambda: self._store.put_new(key, source), needs_room=True)
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        for key, data in blobs.items():
+            self.put_new(key, data)
 
     @contextmanager
     def writer(self, key: str) -> Iterator[BlobWriter]:

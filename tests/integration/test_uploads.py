@@ -16,10 +16,10 @@ from custody.adapters.home import Home
 from custody.adapters.s3_place import S3Place
 from custody.adapters.store_local import LocalStore
 from custody.adapters.store_s3 import S3Store
+from custody.adapters.surroundings import Surroundings
 from custody.app.sealing import Sealed, Sealing, seal
 from custody.app.source import scan
 from custody.app.uploading import IntoBroker
-from custody.client.settings import Surroundings
 from custody.crypto.sodium import random_into
 from custody.documents.actor import Person
 from custody.errors import ConflictError, DeniedError, FormatError, IntegrityError, NotFoundError
