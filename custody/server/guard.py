@@ -14,10 +14,10 @@ from grpc.aio import ServicerContext
 from custody.broker.context import Peer
 from custody.broker.refusals import Refusals
 from custody.crypto.svid import identity_of
-from custody.errors import CustodyError, FormatError
+from custody.errors import CustodyError, DeniedError, FormatError
 from custody.server.room import Room
 from custody.wire.errors import status_of
-from custody.wire.tls import peer_certificate
+from custody.wire.tls import is_hybrid, peer_certificate
 
 __all__ = ["MAX_CALLS", "MAX_CALLS_OF_ONE", "Guard", "MethodNames"]
 
@@ -65,8 +65,11 @@ class Guard:
         self._room = Room(most, of_one, "too many calls are under way")
 
     async def peer(self, context: "ServicerContext[Any, Any]") -> Peer:
-        """Return the caller. A certificate without exactly one SPIFFE ID of our trust domain ends the call."""
-        leaf = peer_certificate(context.auth_context())
+        """Return the caller. A certificate without exactly one SPIFFE ID of our trust domain ends the call, and so does
+        a connection that a collector may read one day.
+        """
+        connection = context.auth_context()
+        leaf = peer_certificate(connection)
         try:
             identity = identity_of(leaf)
         except FormatError:
@@ -76,6 +79,9 @@ class Guard:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not permitted")
         peer = Peer(identity, hashlib.sha256(leaf).hexdigest())
         _caller.set(peer)
+        if not is_hybrid(connection):
+            message = "TLS without a hybrid key exchange"
+            await self.refuse(context, DeniedError(message, hint="offer X25519MLKEM768: a current gRPC does"))
         return peer
 
     def place(self, peer: Peer) -> AbstractContextManager[None]:

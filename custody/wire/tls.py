@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from custody.errors import ConfigError
 
-__all__ = ["TlsFiles", "channel_credentials", "peer_certificate", "server_credentials"]
+__all__ = ["TlsFiles", "channel_credentials", "is_hybrid", "peer_certificate", "server_credentials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +94,12 @@ def peer_certificate(auth_context: Mapping[str, Iterable[bytes]]) -> bytes:
         return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
     except ValueError:
         return b""
+
+
+def is_hybrid(auth_context: Mapping[str, Iterable[bytes]]) -> bool:
+    """Whether the connection's keys come from X25519 together with ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem).
+
+    Whoever records anything less today reads it when there is a quantum computer. TLS 1.3 signs the choice, so nobody
+    in the middle can have made it.
+    """
+    return b"X25519MLKEM768" in auth_context.get("ssl_negotiated_key_exchange_group", ())
