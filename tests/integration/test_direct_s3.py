@@ -7,10 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from custody.app.sealing import Sealed
 from custody.client.link import BoundedCalls
+from custody.client.tensors import Names
 from custody.errors import ConfigError, CustodyError, DeniedError, IntegrityError, NotFoundError
 from custody.segments.layout import FilePlan
 from custody.values import U64
@@ -21,7 +24,10 @@ from tests.doubles.s3 import S3Server, credentials, weed_server
 from tests.doubles.site import now, write_model
 
 SIZES = {"config.json": 300, "empty": 0, "weights.bin": 1_000_000}
-SIZE = sum(SIZES.values())
+MODEL = "weights.safetensors"
+TENSORS = {name: np.random.default_rng(i).integers(0, 255, (100, 1 << 10), "u1") for i, name in enumerate("abcdef")}
+SAVED = save(TENSORS)
+SIZE = sum(SIZES.values()) + len(SAVED)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +53,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, weed: S3Server, proxy: Faulty
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("source"), SIZES)
+    folder = write_model(tmp_path_factory.mktemp("source"), SIZES)
+    (folder / MODEL).write_bytes(SAVED)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +255,43 @@ def test_whatever_the_store_answers_the_job_gets_the_sealers_bytes_or_none(
     assert proxy.followed == 0
 
 
+@pytest.mark.parametrize(
+    ("names", "tensors", "rows"),
+    [({"c"}, "c", slice(None)), ({"b", "c"}, "bc", slice(None)), ({"d": slice(64, 65)}, "d", slice(64, 65))],
+    ids=["one", "two that follow one another", "a row"],
+)
+def test_of_a_tensor_no_byte_is_fetched_that_is_not_in_its_segments(  # noqa: PLR0917 - a fixture or a parameter each
+    site: DirectSite, sealed: Sealed, lease: str, proxy: FaultyProxy, names: Names, tensors: str, rows: slice
+) -> None:
+    (index,) = [i for i, file in enumerate(sealed.content.files) if file.path == MODEL]
+    plan = FilePlan.of(sealed.content, index)
+    header = len(SAVED) - sum(tensor.nbytes for tensor in TENSORS.values())
+    first, last = (sorted(TENSORS).index(name) * TENSORS["a"].nbytes for name in (tensors[0], tensors[-1]))
+    begin, end = (first + (rows.start or 0) * 1024, last + (rows.stop or 100) * 1024)
+    needed = [plan.locate(i) for i in plan.covering(header + begin, end - begin)]
+    head = plan.locate(0).stored_length
+    with site.job() as custody, custody.lease(lease).open([MODEL]) as session:
+        session.read(MODEL, 0, 1)  # the digest list, and the ciphertext's own header
+        proxy.asked.clear()
+        loaded = session.load_tensors(MODEL, names, framework="numpy")
+        asked = sum(last - first + 1 for first, last in proxy.asked)
+        assert asked == 2 * head + sum(where.stored_length for where in needed)
+        assert len(needed) < plan.count - 3
+        for name in tensors:
+            assert np.array_equal(loaded[name], TENSORS[name][rows])
+
+
+def test_a_walk_through_tensors_fetches_each_once(site: DirectSite, lease: str, proxy: FaultyProxy) -> None:
+    with site.job() as custody, custody.lease(lease).open([MODEL]) as session:
+        proxy.asked.clear()
+        walked = session.walk_tensors(MODEL, framework="numpy", memory=300_000)
+        seen = {name: tensor.copy() for name, tensor in walked}
+        assert all(np.array_equal(seen[name], TENSORS[name]) for name in TENSORS)
+        assert list(seen) == sorted(TENSORS)
+        asked = sum(last - first + 1 for first, last in proxy.asked)
+        assert asked < len(SAVED) + (len(seen) + 3) * (1 << 16) + 5000  # where two tensors meet, a segment of both
+
+
 def test_many_read_at_once(site: DirectSite, lease: str, source: Path) -> None:
     weights = (source / "weights.bin").read_bytes()
     wrong: list[int] = []
@@ -269,7 +314,7 @@ def test_no_url_is_in_any_file_of_broker_log_or_ledger(site: DirectSite, lease: 
         session = job.open_session(site.open_direct(lease, sealed, JobKey())).session
         assert job.locate(session, 2).ciphertext is not None
         with pytest.raises(DeniedError):
-            job.locate(session, 3)
+            job.locate(session, 4)
     plan = FilePlan.of(sealed.content, 2)
     for path in site.directory.rglob("*"):
         with suppress(FileNotFoundError, IsADirectoryError):  # a partial tile that has gone meanwhile
