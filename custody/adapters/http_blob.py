@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from custody.adapters.http_pool import Around, HttpPool, Target
+from custody.adapters.http_pool import HttpPool, Target
 from custody.adapters.http_stretch import Stretch, Way
+from custody.adapters.surroundings import Around
 from custody.errors import IntegrityError
 from custody.ports import Pinned, Presigned
 from custody.segments.streams import Forward

@@ -19,46 +19,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from custody.errors import ConfigError
-from custody.ports import Clock, Rng
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Around", "Deadline", "HttpPool", "Target", "receive"]
+__all__ = ["Deadline", "HttpPool", "Target", "receive"]
 
 _TIMEOUT: Final = 15.0
 """Seconds for connecting, and without a single byte, until a request is given up."""
 
 _MOMENT: Final = 0.001
 _KEPT: Final = 64
-
-
-class Around(Protocol):
-    """Seconds since 1970, entropy, a clock that never jumps, and how to wait (seconds)."""
-
-    @property
-    def clock(self) -> Clock:
-        """The time."""
-        ...
-
-    @property
-    def rng(self) -> Rng:
-        """Random bytes: they spread those who wait."""
-        ...
-
-    @property
-    def monotonic(self) -> Callable[[], float]:
-        """For deadlines."""
-        ...
-
-    @property
-    def sleep(self) -> Callable[[float], None]:
-        """For pauses."""
-        ...
 
 
 class Deadline(NamedTuple):

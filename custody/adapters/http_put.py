@@ -6,8 +6,9 @@ from typing import Final
 
 from custody.adapters.backoff import Backoff
 from custody.adapters.http_blob import PATIENCE
-from custody.adapters.http_pool import Around, Deadline, HttpPool, Target
+from custody.adapters.http_pool import Deadline, HttpPool, Target
 from custody.adapters.http_stretch import SLOWEST, TRANSIENT, AnswerError, reason_of
+from custody.adapters.surroundings import Around
 from custody.errors import ConfigError, ConflictError, UnavailableError
 from custody.ports import Presigned
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from custody.adapters.backoff import Backoff
-from custody.adapters.http_pool import Around, Deadline, HttpPool, Target, receive
+from custody.adapters.http_pool import Deadline, HttpPool, Target, receive
+from custody.adapters.surroundings import Around
 from custody.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 from custody.ports import Pinned, Presigned
 

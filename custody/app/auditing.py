@@ -163,8 +163,9 @@ def _saved(path: Path | None) -> Saved | None:
 
 @contextmanager
 def _broker(home: Home) -> Iterator[Source]:
+    from custody.adapters.surroundings import Surroundings
     from custody.client.link import Link
-    from custody.client.settings import Settings, Surroundings
+    from custody.client.settings import Settings
 
     around = Surroundings(lambda: int(time.time()), _no_entropy)
     with Link(Settings.of_home(home), around) as link:

@@ -17,6 +17,7 @@ from custody.errors import ConflictError, CustodyError, DeniedError, FormatError
 from custody.rules.facts import find_lease
 from custody.rules.opening import check_open, session_size
 from custody.rules.signers import verify_actor
+from custody.rules.state import State
 from custody.segments.layout import FilePlan
 from custody.segments.open import SegmentDecryptor
 
@@ -82,7 +83,9 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
 
 def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple[Session, int, str]:
     ledger = context.ledger
-    with ledger.reading() as state:
+    begun: list[Session] = []
+
+    def log(state: State) -> tuple[Session, int, str]:
         found = find_lease(state, document.lease)
         version = state.versions[found.request.version]
         index = ledger.append(
@@ -109,8 +112,16 @@ def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple
             entry=entry,
             not_after=int(found.lease.not_after),
         )
-        context.sessions.add(session)
+        context.sessions.add(session)  # here, where no stop can come between: one that comes later finds it
+        begun.append(session)
         return session, index, version.content_envelope
+
+    try:
+        return ledger.together(log)
+    except BaseException:
+        for session in begun:  # another with this document, which began before, goes on
+            context.sessions.remove(session.digest)
+        raise
 
 
 def _lent(context: Context, session: Session, file: int) -> bytes:

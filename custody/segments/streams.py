@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 from custody.errors import FormatError, IntegrityError, UnavailableError
 
 __all__ = [
+    "Finished",
     "Forward",
     "LongReader",
     "Progress",
@@ -15,6 +16,7 @@ __all__ = [
     "Source",
     "explained",
     "forward",
+    "ignore_finished",
     "ignore_progress",
     "naming",
     "read_full",
@@ -85,7 +87,15 @@ Progress = Callable[[int], None]
 """Told after each segment how many plaintext bytes of it were wanted, by one thread at a time."""
 
 
+Finished = Callable[[str], None]
+"""Told the path of each file that is done, by one thread at a time."""
+
+
 def ignore_progress(_done: int, /) -> None:
+    """Tell nobody."""
+
+
+def ignore_finished(_path: str, /) -> None:
     """Tell nobody."""
 
 

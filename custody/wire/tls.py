@@ -6,6 +6,7 @@ carries, beside its SPIFFE ID, a DNS name that clients ask for (``server_name``)
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -89,7 +90,12 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
 
 def peer_certificate(auth_context: Mapping[str, Iterable[bytes]]) -> bytes:
     """Return the peer's verified certificate (DER), or no bytes where there is none that can be read."""
-    pem = next(iter(auth_context.get("x509_pem_cert", ())), b"")
+    return _certificate(next(iter(auth_context.get("x509_pem_cert", ())), b""))
+
+
+@lru_cache(maxsize=1024)
+def _certificate(pem: bytes) -> bytes:
+    """A peer calls often with one certificate."""
     try:
         return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
     except ValueError:

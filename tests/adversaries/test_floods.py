@@ -20,7 +20,7 @@ from custody.app.sealing import Sealed
 from custody.broker.refusals import EACH
 from custody.documents.decision import Decision
 from custody.errors import CustodyError, DeniedError, UnavailableError
-from custody.server.service import MAX_FILED, MAX_HELLOS
+from custody.server.often import MAX_FILED, MAX_HELLOS
 from custody.server.streams import MAX_STREAMS_OF_SESSION
 from custody.values import U64
 from custody.wire.calls import Calls
@@ -246,7 +246,7 @@ def test_releases_and_requests_without_end(site: Site, sealed: Sealed) -> None:
     with site.calls("carol") as carol, site.calls("job") as job:
         carol.decide(decision)
         for again in (lambda: carol.release_share(release, wrapped), lambda: job.submit_request(mine)):
-            with pytest.raises(UnavailableError, match="too many requests and releases"):
+            with pytest.raises(UnavailableError, match="too many requests, releases and versions"):
                 _often(again)
         releases = [entry for entry in malice.entries(site)[before:] if entry.type == "release"]
         assert MAX_FILED <= len(releases) <= 2 * MAX_FILED  # the minute may have turned meanwhile

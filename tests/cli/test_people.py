@@ -187,6 +187,7 @@ def test_inside_the_cool_off_one_veto_ends_it(people: People) -> None:
     request = people.granted(version=BOARD)
     vetoed = people("carol", "deny", request, "--yes", "--note", "stop")
     assert re.search(r"veto +signed and logged", vetoed.out)
+    _wait_for(lambda: people.json("dave", "show", request, locked=False)["phase"] == "closed")
     assert people("alice", "release", request, "--yes", code=12).message == "the request is over: denied"
 
 

@@ -18,7 +18,7 @@ from custody.adapters.http_put import put
 from custody.adapters.http_stretch import Stretch
 from custody.adapters.s3_writer import PART
 from custody.adapters.store_s3 import S3Store
-from custody.client.settings import Surroundings
+from custody.adapters.surroundings import Surroundings
 from custody.errors import ConflictError, IntegrityError, UnavailableError
 from custody.segments import open as opening
 from custody.segments.open import SegmentChecker

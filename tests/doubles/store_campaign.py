@@ -24,11 +24,11 @@ from typing import Any, Final, cast
 
 from custody.adapters.http_pool import HttpPool
 from custody.adapters.store_s3 import S3Store
+from custody.adapters.surroundings import Surroundings
 from custody.broker.reading import read_digests, read_segment
 from custody.broker.sessions import Session
 from custody.client.direct import DirectFile
 from custody.client.download import PART, download_file
-from custody.client.settings import Surroundings
 from custody.errors import CustodyError
 from custody.segments.open import SegmentChecker
 from custody.segments.streams import ignore_progress
@@ -259,7 +259,7 @@ class _Download(_Read):
         self._folder.mkdir(exist_ok=True)
         target = self._folder / self._sealed.plan.path
         try:
-            download_file(self.opened(), self._folder, ignore_progress)
+            download_file(self.opened(), self._folder, ignore_progress, ignore_progress)
         except CustodyError as error:
             return "a file that was refused has its name" if target.exists() else "", error
         if target.with_name(target.name + PART).exists():

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="reading another proce
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("memory") / "site") as running:
+    with Site(tmp_path_factory.mktemp("memory") / "site", cold=True) as running:
         yield running
 
 

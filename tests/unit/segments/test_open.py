@@ -1,5 +1,6 @@
 """Opening a file as it was sealed."""
 
+import ctypes
 import io
 import threading
 from collections.abc import Callable
@@ -98,6 +99,19 @@ def test_segments_are_passed_on_once_each_and_wiped(sealed: Sealed, threads: int
             file.pass_on(range(6), give, threads=threads)
         assert 3 not in given
         assert not any(any(buffer) for buffer in lent)
+
+
+def test_while_a_segment_is_given_the_next_is_opened_and_no_more_are_held_than_threads(sealed: Sealed) -> None:
+    both = threading.Barrier(2, timeout=30)
+    places: set[int] = set()
+
+    def give(_i: int, plaintext: memoryview) -> None:
+        places.add(ctypes.addressof(ctypes.c_char.from_buffer(plaintext)))
+        both.wait()  # passes only when another is given at the same time
+
+    with sealed.open() as file:
+        file.pass_on(range(4), give, threads=2)
+    assert len(places) == 2
 
 
 def test_a_range_outside_the_file_is_the_callers_mistake(sealed: Sealed) -> None:
