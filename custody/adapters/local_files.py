@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError, UnavailableError
+from custody.errors import ConfigError, CustodyError, FormatError, IntegrityError, NotFoundError, UnavailableError
 
 __all__ = [
     "STRETCH",
@@ -19,6 +19,7 @@ __all__ = [
     "check_part",
     "explained",
     "is_part",
+    "meaning",
     "reason",
     "same_content",
     "split_key",
@@ -76,12 +77,17 @@ def explained(key: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
-            raise IntegrityError(f"store: {key}: a link, or a file where a directory belongs") from error
-        if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
-            hint = "the file system must know hard links, and this user must be allowed to make and remove them"
-            raise ConfigError(f"store: {key}: {reason(error)}", hint=hint) from error
-        raise UnavailableError(f"store: {key}: {reason(error)}", hint=_HINTS.get(error.errno or 0, "")) from error
+        raise meaning(error, key) from error
+
+
+def meaning(error: OSError, key: str) -> CustodyError:
+    """Return the store error that an ``OSError`` means."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+        return IntegrityError(f"store: {key}: a link, or a file where a directory belongs")
+    if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
+        hint = "the file system must know hard links, and this user must be allowed to make and remove them"
+        return ConfigError(f"store: {key}: {reason(error)}", hint=hint)
+    return UnavailableError(f"store: {key}: {reason(error)}", hint=_HINTS.get(error.errno or 0, ""))
 
 
 def reason(error: OSError) -> str:

@@ -1,36 +1,20 @@
 """Decisions, releases, and the grant that follows when a quorum is there."""
 
 import hashlib
-from datetime import UTC, datetime
 
 from custody.broker.context import Context
 from custody.documents.decision import Decision
 from custody.documents.dsse import Envelope
 from custody.documents.manifest import WRAPPED_SHARE
 from custody.documents.release import Release
-from custody.documents.request import Request
 from custody.errors import ConflictError, DeniedError, FormatError, IntegrityError
-from custody.ports import Facts
+from custody.rules.asking import ask, grant_question
 from custody.rules.facts import find_request
 from custody.rules.quorum import approvers, met
 from custody.rules.signers import device_signature
 from custody.rules.state import State
 
-__all__ = ["decide", "policy_facts", "release_share", "try_grant"]
-
-
-def policy_facts(request: Request, now: int, approved_by: tuple[str, ...] = ()) -> Facts:
-    """What the policy sees of a request; sizes in bytes, times in seconds, ``hour`` in UTC."""
-    return {
-        "beneficiary": str(request.beneficiary),
-        "purpose": str(request.purpose),
-        "mode": str(request.mode),
-        "duration": min(int(request.duration), 2**62),
-        "bytes": min(int(request.bytes), 2**62),
-        "sessions": min(int(request.sessions), 2**62),
-        "hour": datetime.fromtimestamp(now, UTC).hour,
-        "approvers": list(approved_by),
-    }
+__all__ = ["decide", "release_share", "try_grant"]
 
 
 def decide(context: Context, envelope: Envelope) -> int:
@@ -80,8 +64,7 @@ def try_grant(context: Context, request: str) -> bool:
             if not met(version.sharing, persons) or now >= terms.open_before:
                 continue
             try:
-                facts = {**policy_facts(found.request, now, persons), "mode": str(terms.mode)}
-                context.policy.check("grant", str(terms.beneficiary), found.request.version, facts)
+                ask(context.policy, grant_question(found.request, terms, persons, now))
             except DeniedError:
                 continue  # the request stays as it is: what a policy forbids now (an hour, say) it may allow later
             ledger.append(

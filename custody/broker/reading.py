@@ -14,6 +14,7 @@ from custody.documents.dsse import Envelope
 from custody.documents.session import OpenSession
 from custody.entries.receipt import Receipt
 from custody.errors import ConflictError, CustodyError, DeniedError, FormatError
+from custody.rules.asking import ask, session_question
 from custody.rules.facts import find_lease
 from custody.rules.opening import check_open, session_size
 from custody.rules.signers import verify_actor
@@ -59,12 +60,7 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
         check_open(found, document, session_size(state, found, document.files), ledger.clock())
         if document.xwing is not None:
             check_direct(context, document.xwing, sum(item.last - item.first + 1 for item in document.files))
-        context.policy.check(
-            "session",
-            document.workload.spiffe,
-            found.request.version,
-            {"purpose": str(found.request.purpose), "mode": str(found.lease.mode), "bytes": int(document.bytes)},
-        )
+        ask(context.policy, session_question(found.request, found.lease, int(document.bytes)))
     ensure_open(context, document.lease)
     session, index, content_digest = _begin(context, envelope, document)
     try:

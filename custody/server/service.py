@@ -83,6 +83,32 @@ class Service(UploadService):
 
         return await self._guard.answer(context, work)
 
+    async def GetLogObjects(
+        self,
+        request: pb.GetLogObjectsRequest,
+        context: "ServicerContext[pb.GetLogObjectsRequest, pb.GetLogObjectsReply]",
+    ) -> pb.GetLogObjectsReply:
+        async def work(peer: Peer) -> pb.GetLogObjectsReply:
+            found = await self._pools.call(peer.identity, lambda: trust.log_objects(self._context, peer, request.paths))
+            return pb.GetLogObjectsReply(
+                objects=[pb.GetLogObjectsReply.Object(data=data or b"", missing=data is None) for data in found]
+            )
+
+        return await self._guard.answer(context, work)
+
+    async def ListLogObjects(
+        self,
+        request: pb.ListLogObjectsRequest,
+        context: "ServicerContext[pb.ListLogObjectsRequest, pb.ListLogObjectsReply]",
+    ) -> pb.ListLogObjectsReply:
+        async def work(peer: Peer) -> pb.ListLogObjectsReply:
+            names = await self._pools.call(
+                peer.identity, lambda: trust.log_names(self._context, peer, request.prefix, request.after)
+            )
+            return pb.ListLogObjectsReply(paths=names)
+
+        return await self._guard.answer(context, work)
+
     async def RegisterVersion(
         self, request: pb.RegisterVersionRequest, context: "ServicerContext[pb.RegisterVersionRequest, pb.Receipt]"
     ) -> pb.Receipt:

@@ -238,6 +238,11 @@ def test_a_workload_reads_no_more_of_the_log_than_concerns_it(site: Site, sealed
             for path in bundles:
                 with pytest.raises(NotFoundError, match="no such object"):
                     calls.get_log_object(path)
+            with pytest.raises(DeniedError, match="only persons"):
+                calls.get_log_objects(["checkpoint"])
+            with pytest.raises(DeniedError, match="only persons"):
+                calls.list_log_objects("checkpoints/")
+        assert set(tiles) <= set(auditor.list_log_objects("tile/"))
         for path in documents:
             assert auditor.get_log_object(path)
             with pytest.raises(NotFoundError, match="no such object"):

@@ -101,7 +101,7 @@ class Custody:
     def start(self, *arguments: object, passphrases: Sequence[str] = ()) -> "Started":
         """Start a command and let it run."""
         with _typed(passphrases) as reader, Path(os.devnull).open("wb") as nowhere:
-            words = [*map(str, arguments), "--passphrase-fd", str(reader)]
+            words = [*map(str, arguments), *(["--passphrase-fd", str(reader)] if passphrases else [])]
             errors = tempfile.TemporaryFile()  # noqa: SIM115 - whoever waits closes it
             return Started(self._warm(words, reader, nowhere.fileno(), errors.fileno()), errors)
 

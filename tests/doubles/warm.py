@@ -204,6 +204,7 @@ def _become(
 
 def _warm_up() -> None:
     """Import all there is. No thread may run when the children are forked."""
+    os.environ["GRPC_VERBOSITY"] = "NONE"  # as ``main`` says before gRPC is imported: it asks once
     for module in pkgutil.walk_packages(custody.__path__, "custody."):
         if module.name.rpartition(".")[2] not in {"__main__", "env"} and ".versions." not in module.name:
             importlib.import_module(module.name)
