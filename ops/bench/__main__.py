@@ -6,6 +6,7 @@ import os
 import runpy
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,8 @@ from ops.bench.rows import Row
 _README: Final = Path(__file__).parents[2] / "README.md"
 _BEGIN, _END = "<!-- ops/bench/run --readme writes from here -->\n", "<!-- to here -->\n"
 _VERSION: Final = "demo/bench@1"
+_SIZE: Final = 1024  # MiB
+_RUNS: Final = 3
 
 _EXAMPLES: Final = """\
 examples:
@@ -65,7 +68,7 @@ PARTS: Final[Mapping[str, Callable[[Setting], Sequence[Row]]]] = {
 def main(words: Sequence[str]) -> int:
     """Measure, and show what was measured; returns the exit code."""
     asked = _arguments(words)
-    facts, command = machine(), " ".join(["ops/bench/run", *words])
+    facts, command = machine(), _command(asked)
     try:
         rows = _measure(asked)
     except CustodyError as error:
@@ -75,17 +78,26 @@ def main(words: Sequence[str]) -> int:
         _say(f"ops/bench/run: {error.filename or 'input or output'}: {(error.strerror or str(error)).lower()}")
         return 1
     said = f"{asked.size} MiB of 16-bit floats, {asked.runs} runs in turn, page cache warm, two threads for peers"
+    said += "; cpu s is for a GB, or for all of it"
     busy = "" if facts["load"] <= BUSY else "The machine was busy: believe the processor's seconds, not the rates.\n"
-    print(f"{describe(facts)}\n{describe(packages())}\n{said}; cpu s is for a GB, or for all of it\n{busy}")
+    print(f"{describe(facts)}\n{describe(packages())}\n{said}\n{busy}")
     print(f"{show.table(rows)}\n{show.bars(rows)}\n\n{show.verdict(rows)}")
     if asked.json:
         figures = [asdict(row) | {"median": row.median, "met": row.met} for row in rows]
         whole = {"command": command, "machine": facts, "packages": packages(), "rows": figures}
         asked.json.write_text(json.dumps(whole | {"size": asked.size << 20, "runs": asked.runs}, indent=2) + "\n")
     if asked.readme:
-        text = f"`{command}`, {describe(facts)}; {said}. {busy.strip()}".strip()
-        _write_readme(asked.readme, f"{text}\n\n{show.markdown(rows)}\n\n{show.verdict(rows)}\n")
+        text = f"`{command} --readme`: {describe(facts)}; {said}. {busy}{show.verdict(rows).splitlines()[0]}"
+        _write_readme(asked.readme, f"{textwrap.fill(' '.join(text.split()), 120)}\n\n{show.markdown(rows)}\n")
     return 0
+
+
+def _command(asked: argparse.Namespace) -> str:
+    """Return the command that measures the same: where its files lay is nobody's business."""
+    words = ["ops/bench/run", *(["--large"] if asked.large else [])]
+    given = {"--only": ",".join(asked.only), "--size": str(asked.size), "--runs": str(asked.runs)}
+    usual = {"--only": ",".join(PARTS), "--size": str(_SIZE), "--runs": str(_RUNS)}
+    return " ".join([*words, *(f"{name} {value}" for name, value in given.items() if value != usual[name])])
 
 
 def _measure(asked: argparse.Namespace) -> list[Row]:
@@ -113,8 +125,10 @@ def _arguments(words: Sequence[str]) -> Any:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", type=_parts, default=list(PARTS), metavar="PARTS", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--size", type=_positive, default=1024, metavar="MIB", help="of weights  [default: 1024]")
-    parser.add_argument("--runs", type=_positive, default=3, metavar="N", help="of each contender  [default: 3]")
+    parser.add_argument("--size", type=_positive, default=_SIZE, metavar="MIB", help=f"of weights  [default: {_SIZE}]")
+    parser.add_argument(
+        "--runs", type=_positive, default=_RUNS, metavar="N", help=f"of each contender  [default: {_RUNS}]"
+    )
     parser.add_argument("--large", action="store_true", help="open models of 4 and 16 GiB as well")
     parser.add_argument("--dir", type=Path, help="a folder on the disk to open from  [default: the system's own]")
     parser.add_argument(

@@ -117,7 +117,7 @@ def beside(name: str, make: Callable[[], Contender], target: Target | None = Non
     try:
         return make()
     except ImportError as error:
-        return Contender(name, None, missing=f"not installed: {error}", target=target)
+        return Contender(name, None, missing=f"not installed: {error.name or error}", target=target)
     except Exception as error:  # noqa: BLE001 - somebody else's library; ours must be measured all the same
         return Contender(name, None, missing=f"failed: {_line(error)}", target=target)
 

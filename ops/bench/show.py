@@ -15,15 +15,15 @@ def table(rows: Sequence[Row]) -> str:
     lines = []
     for (part, unit), some in _parts(rows):
         head = f"{part}{f', {unit}' if unit else ''}"
-        lines.append(f"{head:40}{'median':>8}{'least':>8}{'most':>8}{'cpu s':>7}{'ours is':>8}  must be (aim)")
+        lines.append(f"{head:38}{'median':>8}{'least':>8}{'most':>8}{'cpu s':>7}{'ours is':>8}  must be (aim)")
         for row in some:
             if not row.values:
-                lines.append(f"  {row.name:38}  {row.missing:37}  {_judged(row)}".rstrip())
+                lines.append(f"  {row.name:36}  {row.missing[:37]:37}  {_judged(row)}".rstrip())
                 continue
             spread = "".join(f"{number(value):>8}" for value in (row.median, min(row.values), max(row.values)))
             processor = number(sorted(row.processor)[len(row.processor) // 2])
             ratio = "" if row.ratio is None else f"{number(row.ratio)}x"
-            lines.append(f"  {row.name:38}{spread}{processor:>7}{ratio:>8}  {_judged(row)}".rstrip())
+            lines.append(f"  {row.name:36}{spread}{processor:>7}{ratio:>8}  {_judged(row)}".rstrip())
         lines.append("")
     return "\n".join(lines)
 
@@ -39,7 +39,7 @@ def bars(rows: Sequence[Row]) -> str:
         lines.append(f"{part}, {unit}")
         for row in shown:
             bar = ("#" if row.ours else "-") * round(_BAR * row.median / most)
-            lines.append(f"  {row.name:38}{bar} {number(row.median)}")
+            lines.append(f"  {row.name:36}{bar} {number(row.median)}")
     return "\n".join(lines)
 
 
