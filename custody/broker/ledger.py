@@ -76,11 +76,14 @@ class _Act(Generic[_T]):
 
 @dataclass(slots=True)
 class _Group:
-    """The transaction under way and what was appended in it. ``torn``: an entry was judged and is not whole yet."""
+    """The transaction under way and what was appended in it. ``torn``: an entry was judged and is not whole yet.
+    ``publish``: something of it is to be published at once.
+    """
 
     transaction: JournalTransaction
     added: list[tuple[int, Entry]] = field(default_factory=list)
     torn: bool = False
+    publish: bool = False
 
 
 def reference(envelope: Envelope, kind: str) -> DocumentRef:
@@ -177,15 +180,24 @@ class Ledger:
         *,
         documents: Mapping[str, Envelope] | None = None,
         also: Callable[[JournalTransaction], None] | None = None,
+        publish: bool = True,
         **fields: object,
     ) -> int:
         """Judge and append one entry; returns its index. It is committed then, and not yet published.
 
-        ``documents`` are envelopes by payload kind; ``also`` runs in the same transaction. Raises what the rules raise,
-        or ``UnavailableError`` when the journal does; nothing has happened then. Within ``together`` it is committed
-        with the rest.
+        ``documents`` are envelopes by payload kind; ``also`` runs in the same transaction. ``publish`` is false for an
+        entry that another follows at once: both are published together then, without waiting for a round each. Raises
+        what the rules raise, or ``UnavailableError`` when the journal does; nothing has happened then. Within
+        ``together`` it is committed with the rest.
         """
-        return self.together(lambda state: self._add(state, kind, documents or {}, also, fields))
+
+        def work(state: State) -> int:
+            index = self._add(state, kind, documents or {}, also, fields)
+            if publish and self._group is not None:
+                self._group.publish = True
+            return index
+
+        return self.together(work)
 
     def _enqueue(self, act: _Act[_T]) -> "Future[_T]":
         with self._gate:
@@ -218,21 +230,21 @@ class Ledger:
         What is refused leaves the state as it was: the others go on. Any other failure means that nothing of the group
         has happened.
         """
-        added: Sequence[tuple[int, Entry]] = ()
+        done: _Group | None = None
         try:
             with self._lock:
-                added = self._commit(acts)
+                done = self._commit(acts)
         finally:
-            if added:
+            if done is not None and done.publish:
                 self.publisher.notify()
             for act in acts:
                 act.tell()
-        for _, entry in added:
+        for _, entry in done.added if done is not None else ():
             for listener in self._listeners:
                 listener(entry.request or "")
 
-    def _commit(self, acts: Sequence[_Act[Any]]) -> Sequence[tuple[int, Entry]]:
-        """Do a group in one transaction and return what was appended; the lock is held."""
+    def _commit(self, acts: Sequence[_Act[Any]]) -> _Group | None:
+        """Do a group in one transaction and return it, or ``None`` where nothing has happened; the lock is held."""
         size = 0
         try:
             state = self._current()
@@ -256,11 +268,11 @@ class Ledger:
                 act.error = act.error or reason
             if reason is not error:
                 raise
-            return ()
+            return None
         else:
             for index, entry in group.added:
                 self._index(index, entry)
-            return group.added
+            return group
         finally:
             self._group, self._reader.writes = None, False
 

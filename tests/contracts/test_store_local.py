@@ -194,31 +194,6 @@ def test_a_name_left_by_a_dead_process_with_our_number_is_passed_over(store: Loc
     assert len(names(tmp_path)) == 4
 
 
-def test_a_blob_being_written_has_no_name_that_a_kill_could_leave(store: LocalStore, tmp_path: Path) -> None:
-    with store.writer("a") as writer:
-        writer.write(b"x")
-        assert names(tmp_path) == []
-    assert names(tmp_path) == ["a"]
-
-
-def test_a_long_blob_goes_to_the_disk_while_it_is_written(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    stretches: list[tuple[int, int]] = []
-
-    honest = local_files.write_back
-
-    def watch(descriptor: int, start: int, end: int) -> None:
-        stretches.append((start, end))
-        honest(descriptor, start, end)
-
-    monkeypatch.setattr(local_files, "STRETCH", 1000)
-    monkeypatch.setattr(local_files, "write_back", watch)
-    with store.writer("a") as writer:
-        for _ in range(9):
-            writer.write(bytes(400))
-    assert stretches == [(0, 1200), (1200, 2400), (2400, 3600)]
-    assert store.open("a").size == 3600
-
-
 # ---------------------------------------------------------------------------------------------------------------- URLs
 
 

@@ -251,3 +251,14 @@ def test_who_gives_up_before_its_turn_has_done_nothing(world: World, ledger: Led
     assert futures[1].result(30) == 2
     first.join(30)
     assert journal.size() == 3
+
+
+def test_only_the_last_of_two_entries_that_belong_together_wakes_the_publisher(
+    world: World, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[int] = []
+    monkeypatch.setattr(ledger.publisher, "notify", lambda: woken.append(len(woken)))
+    for publish in (False, True):
+        alice, document = world.party("alice"), hello(world)
+        ledger.append("hello", actor=alice, documents={"hello": document}, publish=publish)
+        assert len(woken) == publish
