@@ -115,6 +115,10 @@ class Store(Protocol):
         """Remove a blob; fine when there is none."""
         ...
 
+    def close(self) -> None:
+        """Give up descriptors, connections and threads. A second call does nothing."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Pinned:

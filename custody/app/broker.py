@@ -168,6 +168,7 @@ def open_ledger(config: BrokerConfig, folder: Path, stack: ExitStack) -> OpenLed
     key = stack.enter_context(ServerKey.load(secret_file(config.broker.key, folder)))
     row_key = stack.enter_context(load_row_key(secret_file(config.ledger.row_key, folder)))
     log = store_at(config.log.store, folder)
+    stack.callback(log.close)
     rows = open_journal(database_url(config.ledger.url, folder), row_key.view, config.deployment)
     stack.callback(rows.close)
     journal = WholeJournal(rows, log)
@@ -185,6 +186,7 @@ def open_ledger(config: BrokerConfig, folder: Path, stack: ExitStack) -> OpenLed
     )
     stack.callback(publisher.stop)
     ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng, prover=proving)
+    stack.callback(ledger.close)
     holder.append(ledger)
     return OpenLedger(ledger, journal, log, signer.vkey)
 

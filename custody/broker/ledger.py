@@ -125,6 +125,10 @@ class Ledger:
         self._request_of: dict[str, str] = {}
         self._listeners: list[Callable[[str], None]] = []
 
+    def close(self) -> None:
+        """Let its thread end. Nothing is appended afterwards."""
+        self._writer.shutdown(wait=False)
+
     def fold(self) -> None:
         """Make the state anew from the journal. Raises ``IntegrityError`` when the journal breaks a rule."""
         with self._lock:

@@ -131,6 +131,9 @@ class FaultyStore:
     def delete(self, key: str) -> None:
         self._do(lambda: self._store.delete(key))
 
+    def close(self) -> None:
+        self._store.close()
+
 
 class _Do(Protocol):
     def __call__(self, operation: Callable[[], None], /, *, needs_room: bool = ...) -> None: ...
