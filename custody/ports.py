@@ -21,6 +21,7 @@ __all__ = [
     "Pruned",
     "Retainer",
     "Rng",
+    "Settler",
     "Store",
     "Sweeper",
     "Witness",
@@ -179,6 +180,27 @@ class Presigner(Protocol):
 
     def abort_parts(self, key: str, upload: str) -> None:
         """Throw the parts away; fine when there are none."""
+        ...
+
+
+@runtime_checkable
+class Settler(Protocol):
+    """A store that makes many new blobs durable at once, for less than each by itself. ``settles`` says whether it can.
+
+    For blobs to which nothing leads before they are settled: those of a version whose manifest is still to come.
+    """
+
+    @property
+    def settles(self) -> bool:
+        """Whether ``settle`` does more than ``writer`` has done."""
+        ...
+
+    def unsettled_writer(self, key: str) -> AbstractContextManager[BlobWriter]:
+        """As ``Store.writer``; but until ``settle`` has returned, a crash may leave any bytes under the key."""
+        ...
+
+    def settle(self) -> None:
+        """Make durable what unsettled writers have written until now."""
         ...
 
 

@@ -1,29 +1,32 @@
 """One file of the local store: its key, its handle for reading or writing, and what an ``OSError`` means."""
 
-import ctypes
 import errno
 import os
 import re
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import contextmanager, suppress
+from typing import Final, NamedTuple
 
+from custody.adapters.file_system import start_write_back, wait_write_back
 from custody.errors import ConfigError, CustodyError, FormatError, IntegrityError, NotFoundError, UnavailableError
 
 __all__ = [
+    "READ",
     "STRETCH",
+    "Draft",
     "LocalBlob",
     "LocalWriter",
     "check_part",
+    "discard_draft",
     "explained",
     "is_part",
+    "link_draft",
     "meaning",
     "reason",
     "same_content",
     "split_key",
-    "write_back",
 ]
 
 _MAX_KEY: Final = 512
@@ -32,13 +35,12 @@ _CHUNK: Final = 1 << 20
 
 _PART: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]*", re.ASCII)
 
+# O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
+READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a blob is opened."""
+
 STRETCH: Final = 32 << 20
 """Bytes that a writer is ahead of the disk, at least; and twice that at most."""
-
-_WAIT: Final = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
-_START: Final = 2  # _WRITE alone
-_sync_file_range: Final = ctypes.CDLL(None).sync_file_range  # the module os has everything but this
-_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 _HINTS: Final = {
     errno.ENOSPC: "make room on the store's file system",
@@ -93,17 +95,6 @@ def meaning(error: OSError, key: str) -> CustodyError:
 def reason(error: OSError) -> str:
     """Say what the system said, without the path."""
     return (error.strerror or type(error).__name__).lower()
-
-
-def write_back(descriptor: int, start: int, end: int) -> None:
-    """Start writing what lies between two offsets of a file to the disk, and wait for the stretch before it.
-
-    A hint, and no promise: what goes wrong here is told by the fsync at the end, which knows of every page that failed.
-    """
-    _sync_file_range(descriptor, start, end - start, _START)
-    before = max(0, start - STRETCH)
-    if before < start:
-        _sync_file_range(descriptor, before, start - before, _WAIT)
 
 
 class LocalBlob:
@@ -188,8 +179,14 @@ class LocalWriter:
             with explained(self._key):
                 view = view[os.write(self._descriptor, view) :]
         if self._size - self._begun >= STRETCH:
-            write_back(self._descriptor, self._begun, self._size)
-            self._begun = self._size
+            before = self._begun
+            self.hurry()
+            wait_write_back(self._descriptor, max(0, before - STRETCH), before)
+
+    def hurry(self) -> None:
+        """Start writing to the disk what is not on its way yet."""
+        start_write_back(self._descriptor, self._begun, self._size)
+        self._begun = self._size
 
     def end(self) -> None:
         """Refuse writes from now on."""
@@ -206,3 +203,38 @@ def same_content(first: int, second: int) -> bool:
             return False
         offset += len(piece)
     return True
+
+
+class Draft(NamedTuple):
+    """A temporary file that is to become a blob: key, directory and file (both open), names."""
+
+    key: str
+    directory: int
+    file: int
+    temporary: str
+    name: str
+
+
+def link_draft(directory: int, temporary: str, name: str, file: int) -> bool:
+    """Give the temporary file its name. False where that name holds something else."""
+    try:
+        if temporary:
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        else:  # what is followed is the kernel's own way from a descriptor to its file
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=directory, follow_symlinks=True)
+    except FileExistsError:
+        existing = os.open(name, READ, dir_fd=directory)
+        try:
+            return stat.S_ISREG(os.fstat(existing).st_mode) and same_content(file, existing)
+        finally:
+            os.close(existing)
+    return True
+
+
+def discard_draft(directory: int, temporary: str, file: int) -> None:
+    """Remove the temporary name, if it is still ours, and close the file. What fails here, ``sweep`` removes later."""
+    with suppress(OSError):
+        if temporary and os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
+            os.unlink(temporary, dir_fd=directory)
+    with suppress(OSError):  # what was acknowledged has been fsynced
+        os.close(file)

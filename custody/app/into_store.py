@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from custody.app.sealing import Sealing
+from custody.app.sealing import OVER_A_NETWORK, Sealing
+from custody.app.settling import settle, settles, writer_of
 from custody.app.unfinished import Unfinished, throw_away
 from custody.app.versions import has_version
 from custody.errors import ConflictError, CustodyError
-from custody.ports import Store
+from custody.ports import Presigner, Store
+from custody.segments.finishing import AT_ONCE
 from custody.segments.layout import manifest_key
 from custody.segments.streams import Sink
 
@@ -30,6 +32,13 @@ class IntoStore:
         """Look before anybody types a passphrase."""
         self._require_new()
 
+    @property
+    def ends(self) -> int:
+        """See ``Target.ends``."""
+        if settles(self.store):
+            return 0
+        return OVER_A_NETWORK if isinstance(self.store, Presigner) else AT_ONCE
+
     @contextmanager
     def sealing(self, vid: bytes, _job: Sealing) -> Iterator[None]:
         """See ``Target.sealing``. A note that cannot be followed by its blobs stays: the next seal sweeps them."""
@@ -45,10 +54,11 @@ class IntoStore:
 
     def writer(self, key: str) -> AbstractContextManager[Sink]:
         """See ``Target.writer``."""
-        return self.store.writer(key)
+        return writer_of(self.store)(key)
 
     def publish(self, vid: bytes, manifest: bytes) -> None:
         """See ``Target.publish``."""
+        settle(self.store)
         self._require_new()  # somebody may have been faster while the files were encrypted
         self.store.put_new(manifest_key(vid), manifest)
 

@@ -25,7 +25,7 @@ from custody.segments.seal import LANES, FileToSeal, seal_version
 from custody.segments.streams import Finished, Progress, Sink, ignore_finished, ignore_progress
 from custody.values import U64, Time
 
-__all__ = ["SEGMENT", "Sealed", "Sealing", "Target", "guarding_roster", "person_of", "seal"]
+__all__ = ["OVER_A_NETWORK", "SEGMENT", "Sealed", "Sealing", "Target", "guarding_roster", "person_of", "seal"]
 
 SEGMENT: Final = 1 << 20
 """Default plaintext segment, bytes."""
@@ -54,8 +54,17 @@ class Sealed:
     sharing: Sharing
 
 
+OVER_A_NETWORK: Final = 16
+"""Files that end at once where each end waits for answers of a store or a broker."""
+
+
 class Target(Protocol):
     """Where a sealer writes a version: a store, or a broker that writes it into one."""
+
+    @property
+    def ends(self) -> int:
+        """How many files may end at once: a few on a disk, more over a network, where each end is a wait."""
+        ...
 
     def sealing(self, vid: bytes, job: Sealing) -> AbstractContextManager[object]:
         """Be told what is coming, for the length of a block; when that raises, throw away what was written of it.
@@ -110,6 +119,7 @@ def seal(
             progress=progress,
             finished=finished,
             threads=threads,
+            ends=target.ends,
         )
         content = Content.parse(
             Content(

@@ -8,7 +8,7 @@ from typing import Self
 from custody.adapters.home import Home
 from custody.adapters.surroundings import Surroundings
 from custody.app.registering import Registered, require_manifest
-from custody.app.sealing import Sealing
+from custody.app.sealing import OVER_A_NETWORK, Sealing
 from custody.client.link import Link
 from custody.client.settings import Settings
 from custody.client.upload import Upload
@@ -40,6 +40,11 @@ class IntoBroker:
         if self._upload is not None:
             self._upload.close()
         self._link.close()
+
+    @property
+    def ends(self) -> int:
+        """See ``Target.ends``."""
+        return OVER_A_NETWORK
 
     @contextmanager
     def sealing(self, vid: bytes, job: Sealing) -> Iterator[None]:

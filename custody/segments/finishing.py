@@ -11,9 +11,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-__all__ = ["Finishing", "UnderWay"]
+__all__ = ["AT_ONCE", "Finishing", "UnderWay"]
 
-_THREADS: Final = 16
+AT_ONCE: Final = 4
+"""Threads that end files where each end waits for a disk: enough to share the commits of its journal."""
+
 _FILES: Final = 32  # a broker takes 64 blobs of an upload at once, and a file is two
 _WEIGHT: Final = 64 << 20
 
@@ -48,8 +50,8 @@ class Finishing:
     before the one at which the block failed), then what the block raised.
     """
 
-    def __init__(self, *, threads: int = _THREADS, files: int = _FILES, weight: int = _WEIGHT) -> None:
-        self._pool = ThreadPoolExecutor(threads, "custody-finish")
+    def __init__(self, *, threads: int = AT_ONCE, files: int = _FILES, weight: int = _WEIGHT) -> None:
+        self._pool = ThreadPoolExecutor(threads, "custody-finish") if threads else None
         self._files = files
         self._weight = weight
         self._room = threading.Condition()
@@ -72,10 +74,13 @@ class Finishing:
                 self._check()
 
     def submit(self, file: UnderWay) -> None:
-        """End a file that was admitted, in the background."""
+        """End a file that was admitted: in the background, or here and now where there are no threads for it."""
         with self._room:
             self._ending[file.order] = self._begun.pop(file.order)
-        self._pool.submit(self._end, file)
+        if self._pool is None:
+            self._end(file)
+        else:
+            self._pool.submit(self._end, file)
 
     def __enter__(self) -> Self:
         return self
@@ -117,13 +122,14 @@ class Finishing:
     def _wait(self) -> BaseException | None:
         """Wait until nothing is ending, also when the user interrupts the waiting; return what interrupted it."""
         interrupted: BaseException | None = None
-        while True:
+        while self._pool is not None:
             try:
                 self._pool.shutdown(wait=True)
             except KeyboardInterrupt as error:
                 self._stop = interrupted = error
             else:
-                return interrupted
+                break
+        return interrupted
 
     def _first(self, value: BaseException | None) -> BaseException | None:
         failures = [self._failures[order] for order in sorted(self._failures)]

@@ -133,8 +133,9 @@ class _Run:
         self._taken = 0
         self._passed = [0] * steps  # how many segments have passed each ordered step
         self._failure: BaseException | None = None
+        self._failing = threading.Lock()
         self._taking = threading.Lock()
-        self._turn = threading.Condition()
+        self._turns = [threading.Condition() for _ in range(steps)]  # one each: nobody is woken for another's step
 
     def drive(self, lane: Lane) -> None:
         try:
@@ -177,23 +178,26 @@ class _Run:
 
     def _wait_for_turn(self, place: int, i: int) -> bool:
         """Wait until a step is segment ``i``'s. False when a lane has failed."""
-        with self._turn:
-            self._turn.wait_for(lambda: self._passed[place] == i or self._failed())
-            return not self._failed()
+        turn = self._turns[place]
+        with turn:
+            turn.wait_for(lambda: self._passed[place] == i or self._failed())
+        return not self._failed()
 
     def _end_turn(self, place: int, i: int) -> None:
-        with self._turn:
+        with self._turns[place]:
             self._passed[place] = i + 1
-            self._turn.notify_all()
+            self._turns[place].notify_all()
 
     def _failed(self) -> bool:
         return self._failure is not None
 
     def fail(self, error: BaseException) -> None:
-        with self._turn:
+        with self._failing:
             if self._failure is None:
                 self._failure = error
-            self._turn.notify_all()
+        for turn in self._turns:
+            with turn:
+                turn.notify_all()
 
     def raise_failure(self) -> None:
         _raise_once(self)

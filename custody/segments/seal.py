@@ -5,7 +5,7 @@ encrypted into a second buffer, which is hashed and written. Memory is two segme
 
 The segments of all files go through the same lanes, one file after the other; so a few threads are busy with one huge
 file and with ten thousand small ones alike. What a file waits for at its end, an fsync or a store's answer, happens in
-the background (``custody.segments.finishing``).
+the background (``custody.segments.finishing``), unless the store makes all of them durable at once.
 
 The list of segment digests is what a reader trusts. It is written beside the ciphertext and bound by the signed content
 (design section 4); so somebody who keeps the file key cannot forge a segment for others.
@@ -20,7 +20,7 @@ from custody.crypto.floe import OVERHEAD, Encryptor, Params
 from custody.crypto.secret import SecretBytes
 from custody.documents.content import File
 from custody.segments.buffers import BufferPool
-from custody.segments.finishing import Finishing
+from custody.segments.finishing import AT_ONCE, Finishing
 from custody.segments.lanes import Step, run_lanes
 from custody.segments.layout import FilePlan
 from custody.segments.sealing_file import SealedFile, SealingFile
@@ -30,8 +30,12 @@ from custody.values import check_path
 
 __all__ = ["LANES", "FileToSeal", "SealedFile", "seal_file", "seal_version"]
 
-LANES: Final = 3
-"""Two cores are busy with three lanes: one writes while the others read, encrypt and hash (measured: ops/adr/0011)."""
+LANES: Final = 2
+"""Two cores are busy with two lanes: one writes while the other reads, encrypts and hashes (measured: ops/adr/0014)."""
+
+_WORTH: Final = 256 << 10
+"""Bytes of a segment, on average, that are worth a second lane: below, the two only take the interpreter from each
+other (measured too)."""
 
 _Take = Callable[[int], tuple[SealingFile, int]]  # says whose segment comes next, and which of that file it is
 _Given = Callable[[int, int], None]  # told what has been written: segment of its file, bytes of plaintext
@@ -73,26 +77,30 @@ def seal_version(
     progress: Progress = ignore_progress,
     finished: Finished = ignore_finished,
     threads: int = LANES,
+    ends: int = AT_ONCE,
 ) -> tuple[File, ...]:
     """Seal all files of a version through ``writer`` (``Store.writer``); return them as the content lists them.
 
     ``vid`` is fresh, ``version_key`` the K derived with it. Writers are entered and written by one thread at a time,
-    and left by another, many of them at once. The manifest is the caller's to sign and write; without it nothing of the
-    version is visible, whatever this leaves behind when it raises. Raises as ``seal_file`` for the first file that
-    fails, and ``FormatError`` for a path that no content may have.
+    and left by another, those of ``ends`` files at once (0: where the end waits for nothing, by the same thread). The
+    manifest is the caller's to sign and write; without it nothing of the version is visible, whatever this leaves
+    behind when it raises. Raises as ``seal_file`` for the first file that fails, and ``FormatError`` for a path that no
+    content may have.
     """
     ordered = sorted(files, key=lambda file: file.path)
     if len({check_path(file.path) for file in ordered}) != len(ordered):
         raise ValueError("two files with one path")
     plans = [FilePlan(vid, index, file.size, segment, file.path) for index, file in enumerate(ordered)]
-    with Finishing() as finishing:
+    with Finishing(threads=ends) as finishing:
 
         def begin(file: QueuedFile) -> None:
             file.begin(version_key, writer, rng)
 
         version = Queue(ordered, plans, begin, finishing, progress, finished)
         longest = max((min(plan.segment, plan.size) for plan in plans), default=0)
-        _run(sum(plan.count for plan in plans), longest, version.take, version.given, threads, aside=True)
+        count, size = sum(plan.count for plan in plans), sum(plan.size for plan in plans)
+        lanes = threads if size >= count * _WORTH else 1
+        _run(count, longest, version.take, version.given, lanes, aside=True)
     return version.listed()
 
 

@@ -202,21 +202,16 @@ def test_a_blob_being_written_has_no_name_that_a_kill_could_leave(store: LocalSt
 
 
 def test_a_long_blob_goes_to_the_disk_while_it_is_written(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    stretches: list[tuple[int, int]] = []
-
-    honest = local_files.write_back
-
-    def watch(descriptor: int, start: int, end: int) -> None:
-        stretches.append((start, end))
-        honest(descriptor, start, end)
-
+    begun: list[tuple[int, int]] = []
+    waited: list[tuple[int, int]] = []
     monkeypatch.setattr(local_files, "STRETCH", 1000)
-    monkeypatch.setattr(local_files, "write_back", watch)
+    monkeypatch.setattr(local_files, "start_write_back", lambda _file, *where: begun.append(where))
+    monkeypatch.setattr(local_files, "wait_write_back", lambda _file, *where: waited.append(where))
     with store.writer("a") as writer:
         for _ in range(9):
             writer.write(bytes(400))
-    assert stretches == [(0, 1200), (1200, 2400), (2400, 3600)]
-    assert store.open("a").size == 3600
+    assert begun == [(0, 1200), (1200, 2400), (2400, 3600)]
+    assert waited == [(0, 0), (200, 1200), (1400, 2400)], "the one before: the disk is never far behind"
 
 
 # ---------------------------------------------------------------------------------------------------------------- URLs

@@ -1,7 +1,10 @@
 """What the parties of a deployment say to it: signed documents as they make them, sent or not."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 
@@ -56,8 +59,15 @@ __all__ = [
     "impatient",
     "now",
     "rng",
+    "swapped",
     "write_model",
 ]
+
+
+def swapped(text: str, old: str, new: str) -> str:
+    """Put one text in the place of another that must be there."""
+    assert old in text
+    return text.replace(old, new)
 
 
 @dataclass
@@ -79,7 +89,9 @@ class WorkloadSigner:
 
 @dataclass
 class Site(Deployment):
-    """A deployment, and everybody who speaks to it."""
+    """A deployment, and everybody who speaks to it. ``bucket`` is the URL of an S3 store, where it is no directory."""
+
+    bucket: str = ""
 
     def calls(self, who: str) -> Calls:
         """A connection as a person (by id) or as ``job``."""
@@ -109,7 +121,23 @@ class Site(Deployment):
 
     def store(self) -> Store:
         """The store of this deployment, as whoever may write it has it."""
-        return open_store((self.directory / "store").resolve().as_uri(), Surroundings.real())
+        return self._store
+
+    @cached_property
+    def _store(self) -> Store:
+        return open_store(self.bucket or (self.directory / "store").resolve().as_uri(), Surroundings.real())
+
+    def __exit__(self, *rest: object) -> None:
+        super().__exit__(*rest)
+        if "_store" in self.__dict__:
+            store: Any = self._store  # each kind can be closed
+            store.close()
+
+    def configure(self, change: Callable[[str], str] | None = None) -> Path:
+        if not self.bucket:
+            return super().configure(change)
+        given = change or self.change_config
+        return super().configure(lambda text: given(swapped(text, 'url = "file:../store"', f'url = "{self.bucket}"')))
 
     def register(self, sealed: Sealed) -> None:
         with self.calls("dave") as calls:

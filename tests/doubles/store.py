@@ -1,6 +1,7 @@
 """Stores and system calls that fail when told to."""
 
 import errno
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -9,8 +10,9 @@ from typing import Any, BinaryIO, Never, Protocol, TypeVar
 
 from custody.errors import UnavailableError
 from custody.ports import BlobReader, BlobWriter, Store
+from custody.segments.streams import Forward
 
-__all__ = ["Dead", "Fault", "FaultyOs", "FaultyStore", "MemoryBlob", "makes_a_file"]
+__all__ = ["Dead", "Fault", "FaultyOs", "FaultyStore", "LongBlob", "MemoryBlob", "makes_a_file"]
 
 _T = TypeVar("_T")
 
@@ -49,6 +51,24 @@ class MemoryBlob:
 
     def close(self) -> None:
         pass
+
+
+class LongBlob(MemoryBlob):
+    """A blob as a store over a network has it. ``stretches`` records the answers asked for: (offset, size)."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        super().__init__(data)
+        self.stretches: list[tuple[int, int]] = []
+
+    @contextmanager
+    def stretch(self, offset: int, size: int, /) -> Iterator[Forward]:
+        self.stretches.append((offset, size))
+        answer = io.BytesIO(self.data[offset : offset + size])
+
+        def fill(buffer: memoryview) -> None:
+            assert answer.readinto(buffer) == len(buffer)
+
+        yield fill
 
 
 def _fails(number: int, at: int | None, fault: Fault, *, needs_room: bool) -> bool:
