@@ -21,7 +21,8 @@ from custody.documents.root import Root, Roster
 from custody.documents.sharing import Sharing
 from custody.errors import DeniedError, FormatError
 from custody.ports import Clock, Rng
-from custody.segments.seal import LANES, FileToSeal, seal_version
+from custody.segments.seal import LANES, seal_version
+from custody.segments.sealing_queue import FileToSeal
 from custody.segments.streams import Finished, Progress, Sink, ignore_finished, ignore_progress
 from custody.values import U64, Time
 

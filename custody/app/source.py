@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from custody.adapters.small_files import explained
 from custody.errors import FormatError
-from custody.segments.seal import FileToSeal
+from custody.segments.sealing_queue import FileToSeal
 from custody.segments.streams import Source
 from custody.values import check_path
 

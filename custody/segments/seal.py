@@ -28,7 +28,7 @@ from custody.segments.sealing_queue import FileToSeal, Queue, QueuedFile
 from custody.segments.streams import Finished, Progress, Sink, Source, ignore_finished, ignore_progress
 from custody.values import check_path
 
-__all__ = ["LANES", "FileToSeal", "SealedFile", "seal_file", "seal_version"]
+__all__ = ["LANES", "seal_file", "seal_version"]
 
 LANES: Final = 2
 """Two cores are busy with two lanes: one writes while the other reads, encrypts and hashes (measured: ops/adr/0014)."""

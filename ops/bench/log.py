@@ -44,6 +44,7 @@ from custody.wire.tls import channel_credentials  # noqa: E402
 from custody.wire.v1 import broker_pb2 as pb  # noqa: E402
 from custody.wire.v1.broker_pb2_grpc import BrokerStub  # noqa: E402
 from custody.witness.serve import generate_key  # noqa: E402
+from ops.bench.rows import processor_seconds  # noqa: E402
 from tests.doubles.site import PERSONS, Site  # noqa: E402
 from tests.unit.publishing.world import entry  # noqa: E402
 
@@ -81,8 +82,8 @@ class OurWitness:
     @contextmanager
     def running(self, log: Path) -> Iterator[None]:
         """Run it for the log whose vkey stands in a file."""
-        command = [sys.executable, "-m", "custody.cli", "witness", "serve", "--key", self.place / "key"]
-        command += ["--state", self.place / "state", "--log", log, "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "custody.cli", "witness", "serve", "--key", str(self.place / "key")]
+        command += ["--state", str(self.place / "state"), "--log", str(log), "--listen", "127.0.0.1:0"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(  # noqa: S603 - our own program
             command, stdout=subprocess.PIPE, text=True, env=environment
@@ -195,12 +196,6 @@ async def receipts(site: Site, said: Mapping[str, Iterator[bytes]], seconds: flo
         caller.cancel()
     await asyncio.wait(callers)
     return count / elapsed, took[:count]
-
-
-def processor_seconds(process: int) -> float:
-    """Return the processor time that a process and its children that are gone have used."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def latency(site: Site, calls: int) -> list[float]:

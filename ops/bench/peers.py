@@ -1,71 +1,141 @@
-"""What users would take instead, on the same bytes. Each is ``None`` where it is not installed."""
+"""What users would take instead, on the same tensors. Each is made ready here, which raises where it cannot be.
 
+Made to be put into ``rows.beside``: the libraries are imported here and nowhere else.
+"""
+
+import base64
 import importlib
-import importlib.util
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import c_char, memmove
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["Peers"]
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-_ROWS = 16
+from custody.segments.buffers import huge_buffer
+from ops.bench.model import Model
 
-_Run = Callable[[], object] | None
+__all__ = ["Age", "CryptoTensors", "Tensorizer", "copy_into_huge_pages", "cp", "safetensors_private_copy"]
+
+_Run = Callable[[], object]
+_AGE: Final = 4
+"""age is so slow that it gets a quarter of the model."""
 
 
-class Peers:
-    """The peers, with files made for them: opened from ``work``, saved to ``tmpfs``."""
+def cp(model: Model, to: Path) -> _Run:
+    """The command, in a process of its own as ever."""
+    program = shutil.which("cp")
+    if program is None:
+        raise ImportError("there is no cp")
+    return lambda: subprocess.run([program, "--reflink=never", model.path, to], check=True)  # noqa: S603 - two files of ours
 
-    def __init__(self, data: memoryview, work: Path, tmpfs: Path) -> None:
-        self.safetensors_load: _Run = None
-        self.tensorizer_save: _Run = None
-        self.tensorizer_load: _Run = None
-        self.tensorizer_load_plain: _Run = None
-        self.age_encrypt: _Run = None
-        if _has("pyrage"):
-            self._age(bytes(data))
-        if _has("torch"):
-            torch = importlib.import_module("torch")
-            torch.set_num_threads(2)
-            part = len(data) // _ROWS // 2 * 2
-            whole = torch.frombuffer(bytearray(data), dtype=torch.bfloat16)
-            tensors = {f"layers.{i}.w": whole[i * part // 2 : (i + 1) * part // 2].clone() for i in range(_ROWS)}
-            if _has("safetensors"):
-                self._safetensors(tensors, work / "peer.safetensors")
-            if _has("tensorizer"):
-                self._tensorizer(tensors, work, tmpfs)
 
-    def _age(self, data: bytes) -> None:
-        pyrage = importlib.import_module("pyrage")
-        recipient = pyrage.x25519.Identity.generate().to_public()
-        self.age_encrypt = lambda: pyrage.encrypt(data, [recipient])
+def copy_into_huge_pages(model: Model) -> _Run:
+    """Two threads that copy into fresh huge pages: what the memory allows."""
+    half = model.size // 2
+    size = model.size
 
-    def _safetensors(self, tensors: dict[str, Any], path: Path) -> None:
-        module = importlib.import_module("safetensors.torch")
-        module.save_file(tensors, path)
-        self.safetensors_load = lambda: {name: tensor.clone() for name, tensor in module.load_file(path).items()}
+    def copy() -> memoryview:
+        out = huge_buffer(size)
 
-    def _tensorizer(self, tensors: dict[str, Any], work: Path, tmpfs: Path) -> None:
-        tensorizer = importlib.import_module("tensorizer")
-        key = os.urandom(32)
+        def part(start: int, length: int) -> None:
+            to = (c_char * length).from_buffer(out, start)
+            memmove(to, (c_char * length).from_buffer(model.memory, start), length)
 
-        def save(path: Path, encryption: object) -> None:
-            serializer = tensorizer.TensorSerializer(str(path), encryption=encryption)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(part, (0, half), (half, size - half)))
+        return out
+
+    return copy
+
+
+def safetensors_private_copy(model: Model) -> _Run:
+    """Plaintext, mapped from the file and then copied: what is loaded no longer changes when the file does."""
+    module = importlib.import_module("safetensors.torch")
+    return lambda: {name: tensor.clone() for name, tensor in module.load_file(model.path).items()}
+
+
+class Tensorizer:
+    """CoreWeave's tensorizer, plain or encrypted with a key at hand."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._library = importlib.import_module("tensorizer")
+        self._key = os.urandom(32)
+
+    def save(self, to: Path, *, encrypted: bool) -> _Run:
+        """Save to a file."""
+        tensors = self._model.torch_tensors()
+        how = self._library.EncryptionParams(key=self._key) if encrypted else None
+
+        def run() -> None:
+            serializer = self._library.TensorSerializer(str(to), encryption=how)
             serializer.write_state_dict(tensors)
             serializer.close()
 
-        def load(path: Path, encryption: object) -> object:
-            return dict(tensorizer.TensorDeserializer(str(path), device="cpu", encryption=encryption, num_readers=2))
+        return run
 
-        locked, plain = work / "peer.locked", work / "peer.tensors"
-        save(locked, tensorizer.EncryptionParams(key=key))
-        save(plain, None)
-        decryption = tensorizer.DecryptionParams.from_key(key)
-        self.tensorizer_save = lambda: save(tmpfs / "peer.locked", tensorizer.EncryptionParams(key=key))
-        self.tensorizer_load = lambda: load(locked, decryption)
-        self.tensorizer_load_plain = lambda: load(plain, None)
+    def load(self, path: Path, *, encrypted: bool) -> _Run:
+        """Load such a file, which is made first, into memory; two readers."""
+        self.save(path, encrypted=encrypted)()
+        how = self._library.DecryptionParams.from_key(self._key) if encrypted else None
+
+        def run() -> object:
+            with self._library.TensorDeserializer(str(path), device="cpu", encryption=how, num_readers=2) as loaded:
+                return dict(loaded)
+
+        return run
 
 
-def _has(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
+@dataclass
+class Age:
+    """age through pyrage, file to file and bytes to bytes, with a part of the model."""
+
+    model: Model
+
+    def __post_init__(self) -> None:
+        """Make a key."""
+        self._library = importlib.import_module("pyrage")
+        self._identity = self._library.x25519.Identity.generate()
+        self.size = self.model.size // _AGE
+
+    def encrypt(self, source: Path, to: Path) -> _Run:
+        """Encrypt the part, which is copied to a file of its own first."""
+        source.write_bytes(self.model.memory[: self.size])
+        return lambda: self._library.encrypt_file(str(source), str(to), [self._identity.to_public()])
+
+    def decrypt(self) -> _Run:
+        """Decrypt the part in memory."""
+        stored = self._library.encrypt(bytes(self.model.memory[: self.size]), [self._identity.to_public()])
+        return lambda: self._library.decrypt(stored, [self._identity])
+
+
+class CryptoTensors:
+    """Encrypted safetensors, with keys at hand: it saves so slowly that only loading is timed."""
+
+    def __init__(self, model: Model, path: Path) -> None:
+        self._path = path
+        package = importlib.import_module("cryptotensors")
+        self._library = importlib.import_module("cryptotensors.torch")
+        signer = Ed25519PrivateKey.generate()
+        private, public = _text(signer.private_bytes_raw()), _text(signer.public_key().public_bytes_raw())
+        encryption: dict[str, Any] = {"kty": "oct", "alg": "aes256gcm", "k": _text(os.urandom(32)), "kid": "e"}
+        # The standard's names of the two halves and the library's own, of which it wants one here and the other there.
+        signing = {"kty": "okp", "alg": "ed25519", "crv": "Ed25519", "kid": "s", "d": private, "x": public}
+        signing |= {"priv": private, "pub": public}
+        package.register_tmp_key_provider(keys=[encryption, signing])
+        how = {"enc_key": encryption, "sign_key": signing}
+        self._library.save_file(model.torch_tensors(), path, config=how)
+
+    def load(self) -> _Run:
+        """Load into memory."""
+        return lambda: self._library.load_file(self._path)
+
+
+def _text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()

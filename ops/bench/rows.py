@@ -1,74 +1,192 @@
-"""Timing things fairly: all of a row's contenders in turn, again and again, so that a noisy minute hits each."""
+"""Timing things fairly: all of a part's contenders in turn, again and again, so that a noisy minute hits each."""
 
 import gc
+import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
 
-__all__ = ["Row", "chart", "measure", "table"]
+__all__ = ["Contender", "Part", "Row", "Target", "beside", "measure", "processor_seconds", "rate", "returned", "took"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a figure must be, and what is aimed at.
+
+    Of a ``ratio``, ours to a peer's, at least so much, or less than that; of a ``value`` of ours, less than that.
+    """
+
+    must: float
+    aim: float
+    of: Literal["ratio", "value"] = "ratio"
+    below: bool = False
+
+    def met(self, figure: float) -> bool:
+        """Tell whether a figure is what it must be."""
+        return figure < self.must if self.below else figure >= self.must
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to do it. Where ``run`` is ``None``, ``missing`` says why.
+
+    ``before`` and ``after`` are not timed. ``size`` is bytes, of rates. ``processes`` work for it besides this one.
+    ``target`` is of its own value for ours, and otherwise of what ours is to it.
+    """
+
+    name: str
+    run: Callable[[], object] | None
+    missing: str = ""
+    before: Callable[[], object] = lambda: None
+    after: Callable[[], object] = lambda: None
+    size: int = 0
+    processes: Sequence[int] = ()
+    target: Target | None = None
+
+
+Figure = Callable[[Contender, float, object], float]
+"""From a contender, the seconds its run took, and what it returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Contenders for the same work; the first is ours, and so are those that ``ours`` counts further.
+
+    The first is compared with each, unless ``compared`` is false.
+    """
+
+    title: str
+    unit: str
+    figure: Figure
+    contenders: Sequence[Contender]
+    ours: int = 1
+    compared: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one contender did: GB/s of every run, and seconds of processor for a GB; empty where it is not installed.
+    """What one contender did: the value of every run, and seconds of processor for each GB, or for each run.
 
-    ``ours`` is set against the rest of its part. On a busy machine the processor's seconds are the figure to believe.
+    ``ratio`` is what our median is to this one. ``met`` is ``None`` where there is no target, or nothing was measured.
     """
 
     part: str
+    unit: str
     name: str
     ours: bool
-    rates: Sequence[float]
-    cpu: Sequence[float]
+    values: Sequence[float] = ()
+    processor: Sequence[float] = ()
+    ratio: float | None = None
+    target: Target | None = None
+    missing: str = ""
 
     @property
     def median(self) -> float:
-        """GB/s."""
-        return statistics.median(self.rates) if self.rates else 0.0
+        """In the unit."""
+        return statistics.median(self.values) if self.values else 0.0
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met."""
+        figure = self.median if self.target and self.target.of == "value" else self.ratio
+        return self.target.met(figure) if self.target and self.values and figure is not None else None
 
 
-def measure(part: str, contenders: Mapping[str, Callable[[], object] | None], size: int, runs: int) -> list[Row]:
-    """Time each contender ``runs`` times, interleaved. The first is ours; ``None`` is one that is not installed.
+def rate(contender: Contender, seconds: float, _result: object) -> float:
+    """GB/s."""
+    return contender.size / seconds / 1e9
 
-    What a contender returns is kept until its time is taken: giving memory back is not part of loading.
+
+def took(_contender: Contender, seconds: float, _result: object) -> float:
+    """Milliseconds."""
+    return 1000 * seconds
+
+
+def returned(_contender: Contender, _seconds: float, result: object) -> float:
+    """What the run returned: it measured by itself."""
+    if not isinstance(result, float | int):
+        raise TypeError(result)
+    return float(result)
+
+
+def beside(name: str, make: Callable[[], Contender], target: Target | None = None) -> Contender:
+    """Make a peer ready; one that is not installed, or fails to be, stays in the table and says why."""
+    try:
+        return make()
+    except ImportError as error:
+        return Contender(name, None, missing=f"not installed: {error.name or error}", target=target)
+    except Exception as error:  # noqa: BLE001 - somebody else's library; ours must be measured all the same
+        return Contender(name, None, missing=f"failed: {_line(error)}", target=target)
+
+
+def measure(part: Part, runs: int) -> list[Row]:
+    """Run each contender ``runs`` times, in turn.
+
+    What a contender returns is kept until its time is taken: giving memory back is not part of loading. A peer that
+    fails is left out from then on.
     """
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    cpu: dict[str, list[float]] = {name: [] for name in contenders}
+    values: list[list[float]] = [[] for _ in part.contenders]
+    processor: list[list[float]] = [[] for _ in part.contenders]
+    failed: dict[int, str] = {}
     for _ in range(runs):
-        for name, do in contenders.items():
-            if do is None:
+        for index, contender in enumerate(part.contenders):
+            if contender.run is None or index in failed:
                 continue
-            gc.collect()
-            start, used = time.perf_counter(), time.process_time()
-            result = do()
-            rates[name].append(size / (time.perf_counter() - start) / 1e9)
-            cpu[name].append((time.process_time() - used) / (size / 1e9))
-            del result
-    return [Row(part, name, index == 0, rates[name], cpu[name]) for index, name in enumerate(contenders)]
+            try:
+                value, spent = _once(part, contender, contender.run)
+            except Exception as error:
+                if index < part.ours:
+                    raise
+                failed[index] = f"failed: {_line(error)}"
+                continue
+            values[index].append(value)
+            processor[index].append(spent)
+    rows = []
+    for index, contender in enumerate(part.contenders):
+        missing = failed.get(index, contender.missing)
+        measured = () if missing else values[index]
+        mine, theirs = (statistics.median(some) if some else 0.0 for some in (values[0], measured))
+        ratio = mine / theirs if index and theirs and part.compared else None
+        own = index < part.ours
+        target = contender.target
+        row = Row(part.title, part.unit, contender.name, own, measured, processor[index], ratio, target, missing)
+        rows.append(row)
+    return rows
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Write the rows as text: GB/s, and how many times as fast as each peer ours is."""
-    lines = [f"{'':10}{'':44}{'median':>8}{'least':>8}{'most':>8}{'cpu s/GB':>10}{'ours is':>9}"]
-    ours = {row.part: row.median for row in rows if row.ours}
-    for row in rows:
-        if not row.rates:
-            lines.append(f"{row.part:10}{row.name:44}{'not installed':>24}")
-            continue
-        ratio = "" if row.ours else f"{ours[row.part] / row.median:8.2f}x"
-        lines.append(
-            f"{row.part:10}{row.name:44}{row.median:8.2f}{min(row.rates):8.2f}{max(row.rates):8.2f}"
-            f"{statistics.median(row.cpu):10.2f}{ratio:>9}"
-        )
-    return "\n".join(lines)
+def processor_seconds(process: int) -> float:
+    """Return the processor time that a process and its children that are gone have used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / _TICKS
 
 
-def chart(rows: Sequence[Row]) -> str:
-    """Draw the medians as bars."""
-    most = max((row.median for row in rows), default=0.0) or 1.0
-    return "\n".join(
-        f"{row.part:10}{row.name:44}{('#' if row.ours else '-') * round(40 * row.median / most)}"
-        for row in rows
-        if row.rates
-    )
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def _once(part: Part, contender: Contender, run: Callable[[], object]) -> tuple[float, float]:
+    """Return value and processor time of one run."""
+    contender.before()
+    try:
+        gc.collect()
+        used, start = _spent(contender), time.perf_counter()
+        result = run()
+        seconds = time.perf_counter() - start
+        spent = _spent(contender) - used
+        value = part.figure(contender, seconds, result)
+        del result
+    finally:
+        contender.after()
+    return value, spent / (contender.size / 1e9) if contender.size else spent
+
+
+def _spent(contender: Contender) -> float:
+    children = os.times()
+    own = time.process_time() + children.children_user + children.children_system
+    return own + sum(map(processor_seconds, contender.processes))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

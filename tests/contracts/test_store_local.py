@@ -194,26 +194,6 @@ def test_a_name_left_by_a_dead_process_with_our_number_is_passed_over(store: Loc
     assert len(names(tmp_path)) == 4
 
 
-def test_a_blob_being_written_has_no_name_that_a_kill_could_leave(store: LocalStore, tmp_path: Path) -> None:
-    with store.writer("a") as writer:
-        writer.write(b"x")
-        assert names(tmp_path) == []
-    assert names(tmp_path) == ["a"]
-
-
-def test_a_long_blob_goes_to_the_disk_while_it_is_written(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun: list[tuple[int, int]] = []
-    waited: list[tuple[int, int]] = []
-    monkeypatch.setattr(local_files, "STRETCH", 1000)
-    monkeypatch.setattr(local_files, "start_write_back", lambda _file, *where: begun.append(where))
-    monkeypatch.setattr(local_files, "wait_write_back", lambda _file, *where: waited.append(where))
-    with store.writer("a") as writer:
-        for _ in range(9):
-            writer.write(bytes(400))
-    assert begun == [(0, 1200), (1200, 2400), (2400, 3600)]
-    assert waited == [(0, 0), (200, 1200), (1400, 2400)], "the one before: the disk is never far behind"
-
-
 # ---------------------------------------------------------------------------------------------------------------- URLs
 
 

@@ -1,14 +1,12 @@
 """The local store on a disk that fails: a fault at every step, and what is left then."""
 
-import errno
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from custody.adapters import file_system, local_files, store_local
+from custody.adapters import local_files, store_local
 from custody.adapters.store_local import LocalStore
 from custody.errors import StoppedError, UnavailableError
 from tests.doubles.store import Dead, Fault, FaultyOs
@@ -179,75 +177,3 @@ def test_a_replaced_blob_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypat
             assert LocalStore(root).get("checkpoint") == b"new"
             return
     pytest.fail("the loop never came to its end")
-
-
-def test_unsettled_blobs_cost_no_fsync_and_one_sync_makes_all_durable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(store_local, "can_sync_whole", lambda _descriptor: True)
-    store = LocalStore(tmp_path)
-    store.put_new("versions/ff/0.digests", b"")  # the directories are there, durably
-    double = _break(monkeypatch, None, Fault.EIO)
-    monkeypatch.setattr(store_local, "sync_whole", synced.append)
-    for number in range(3):
-        with store.unsettled_writer(f"versions/ff/{number}.floe") as writer:
-            writer.write(b"x")
-    assert double.steps == ["open", "write", "link"] * 3
-    assert not synced
-    store.settle()
-    assert len(synced) == 1
-    assert store.get("versions/ff/2.floe") == b"x"
-
-
-def test_where_one_sync_is_not_known_to_be_as_good_blobs_are_settled_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_local, "can_sync_whole", lambda _descriptor: False)
-    monkeypatch.setattr(store_local, "sync_whole", lambda _descriptor: pytest.fail("it may prove nothing"))
-    store = LocalStore(tmp_path)
-    assert not store.settles
-    double = _break(monkeypatch, None, Fault.EIO)
-    with store.unsettled_writer("a") as writer:
-        writer.write(b"x")
-    assert double.steps == ["open", "write", "fsync", "link", "fsync"]
-    store.settle()
-
-
-def test_a_sync_that_fails_stops_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(store_local, "can_sync_whole", lambda _descriptor: True)
-    store = LocalStore(tmp_path)
-    assert store.settles
-    store.settle()
-    monkeypatch.setattr(store_local, "sync_whole", fail)
-    with pytest.raises(UnavailableError, match="input/output error"):
-        store.settle()
-    with pytest.raises(StoppedError):
-        store.put_new("a", b"")
-
-
-def test_kernels_whose_sync_hides_errors_are_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Old:
-        release = "5.4.0-150-generic"
-
-    class Everything:
-        def __contains__(self, _kind: object) -> bool:
-            return True
-
-    descriptor = os.open(tmp_path, os.O_RDONLY)
-    monkeypatch.setattr(file_system, "_KINDS", Everything())  # whatever file system the tests run on
-    try:
-        assert file_system.can_sync_whole(descriptor)
-        monkeypatch.setattr(os, "uname", Old)
-        assert not file_system.can_sync_whole(descriptor)
-        monkeypatch.undo()
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            file_system.sync_whole(-1)
-    finally:
-        os.close(descriptor)
-    proc = os.open("/proc/self", os.O_RDONLY)
-    assert not file_system.can_sync_whole(proc)
-    os.close(proc)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from custody.crypto.secret import SecretBytes
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile
-from custody.segments.seal import SealedFile, seal_file
+from custody.segments.seal import seal_file
+from custody.segments.sealing_file import SealedFile
 from tests.doubles.store import LongBlob, MemoryBlob
 
 __all__ = ["SEGMENT", "Sealed", "key", "plaintext", "seal"]

@@ -5,18 +5,92 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from ops.bench import show
+from ops.bench.__main__ import main
+from ops.bench.rows import Contender, Part, Row, Target, beside, measure, returned
+
 ROOT = Path(__file__).parents[2]
+FASTER = Target(2, 4)
+BELOW = Target(300, 150, of="value", below=True)
+
+
+def compared(theirs: float, **more: object) -> list[Row]:
+    """Ours is 4.0; a peer's is given, with a target of at least twice as much."""
+    peer = Contender("theirs", lambda: theirs, target=FASTER)
+    return measure(Part("part", "GB/s", returned, [Contender("ours", lambda: 4.0), peer]), 2)
 
 
 def test_a_small_benchmark_prints_its_table_and_writes_its_figures(tmp_path: Path) -> None:
+    readme, figures = tmp_path / "README.md", tmp_path / "figures.json"
+    marks = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("<!-- ")]
+    readme.write_text("\n".join(["before", marks[0], "an old table", marks[1], "after", ""]))
     command = ["-m", "ops.bench", "--size", "4", "--runs", "1", "--dir", str(tmp_path), "--tmpfs", str(tmp_path)]
-    figures = tmp_path / "figures.json"
-    done = subprocess.run(
-        [sys.executable, *command, "--json", str(figures)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command += ["--only", "stream,seal,part", "--json", str(figures), "--readme", str(readme)]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for words in ("page size 4096", "cp, to tmpfs", "copy into fresh huge pages", "ours is"):
+    for words in ("page size 4096", "\n  cp  ", "custody, streamed", "one tensor, direct, ms", "must be (aim)"):
         assert words in done.stdout
-    rows = json.loads(figures.read_text())["rows"]
-    assert {row["part"] for row in rows} == {"seal", "open", "1 %"}
-    assert all(row["rates"] for row in rows if row["ours"])
+    assert max(map(len, show_lines(done.stdout))) <= 100
+    whole = json.loads(figures.read_text())
+    assert next(row["name"] for row in whole["rows"] if row["values"] and not row["ours"]) == "cp"
+    assert {row["part"].split(",")[0] for row in whole["rows"] if row["values"]} == {"seal", "one tensor", "stream"}
+    text = readme.read_text()
+    assert text.startswith(f"before\n{marks[0]}\n`ops/bench/run --only seal,part,stream --size 4 --runs 1 --readme`:")
+    assert text.endswith(f"{marks[1]}\nafter\n")
+    assert "| **custody, streamed** |" in text
+    assert "an old table" not in text
+
+
+def show_lines(said: str) -> list[str]:
+    """The lines of table and bars: what stands above says what was measured."""
+    return said.partition("\n\n")[2].splitlines()
+
+
+def test_a_ratio_is_ours_to_theirs_and_a_target_is_judged_by_it() -> None:
+    _, met = compared(2.0)
+    _, missed = compared(2.5)
+    assert (met.ratio, met.met, missed.ratio, missed.met) == (2.0, True, 1.6, False)
+    assert ">= 2 (4) met" in show.table([met])
+    assert "1 of 2 targets are met.\nNot met: part / theirs." in show.verdict([met, missed])
+
+
+def test_a_target_of_our_own_figure_is_a_limit() -> None:
+    part = Part("memory", "MiB", returned, [Contender("ours", lambda: 299.0, target=BELOW)])
+    assert measure(part, 1)[0].met is True
+    part = Part("memory", "MiB", returned, [Contender("ours", lambda: 300.0, target=BELOW)])
+    assert measure(part, 1)[0].met is False
+
+
+def test_a_peer_that_is_not_there_or_fails_stays_in_the_table_and_says_why() -> None:
+    def absent() -> Contender:
+        raise ImportError("No module named 'torch'", name="torch")
+
+    def fails() -> object:
+        raise RuntimeError("not today")
+
+    contenders = [Contender("ours", lambda: 4.0), beside("a", absent, FASTER), Contender("b", fails, target=FASTER)]
+    rows = measure(Part("part", "GB/s", returned, contenders), 2)
+    assert [row.missing for row in rows] == [
+        "",
+        "not installed: torch",
+        "failed: RuntimeError: not today",
+    ]
+    assert [row.met for row in rows[1:]] == [None, None]
+    assert "0 of 2 targets are met, 2 are not measured (?)." in show.verdict(rows)
+
+
+def test_ours_must_not_fail() -> None:
+    def fails() -> object:
+        raise RuntimeError("not today")
+
+    with pytest.raises(RuntimeError, match="not today"):
+        measure(Part("part", "GB/s", returned, [Contender("ours", fails)]), 1)
+
+
+def test_a_part_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--only", "seal,speed"])
+    assert ended.value.code == 2
+    assert "'speed' is none of seal, open, part, stream" in capsys.readouterr().err

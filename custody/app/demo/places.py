@@ -26,12 +26,14 @@ from custody.errors import ConfigError, UnavailableError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["S3", "WEED_PORTS", "Directory", "Place", "free_ports", "weed_answers", "weed_command"]
+__all__ = ["BUCKET", "S3", "WEED_PORTS", "Directory", "Place", "free_ports", "weed_answers", "weed_command"]
 
 WEED_PORTS: Final = 8
 """How many ports a SeaweedFS server wants; the first is that of S3."""
 
-_BUCKET: Final = "custody-demo"
+BUCKET: Final = "custody-demo"
+"""The bucket of the demo's S3 server."""
+
 _PATIENCE: Final = 60.0
 
 
@@ -108,7 +110,7 @@ class S3:
     @property
     def url(self) -> str:
         """See ``Place.url``."""
-        return f"s3://{_BUCKET}/store?endpoint={quote(self.endpoint, safe='')}"
+        return f"s3://{BUCKET}/store?endpoint={quote(self.endpoint, safe='')}"
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -135,19 +137,20 @@ class S3:
             if time.monotonic() > deadline or stage.servers["s3"].poll() is not None:
                 raise UnavailableError("the S3 server did not start", hint=f"see {stage.directory}/s3.err")
             time.sleep(0.1)
-        self._client().create_bucket(Bucket=_BUCKET)
+        self.client().create_bucket(Bucket=BUCKET)
         stage.say(f"  an S3 server listens on 127.0.0.1:{self.port}")
 
     def flip(self) -> None:
         """See ``Place.flip``."""
-        client = self._client()
-        found = client.list_objects_v2(Bucket=_BUCKET, Prefix="store/versions/")["Contents"]
+        client = self.client()
+        found = client.list_objects_v2(Bucket=BUCKET, Prefix="store/versions/")["Contents"]
         name = max((item for item in found if item["Key"].endswith(".floe")), key=lambda item: item["Size"])["Key"]
-        data = bytearray(client.get_object(Bucket=_BUCKET, Key=name)["Body"].read())
+        data = bytearray(client.get_object(Bucket=BUCKET, Key=name)["Body"].read())
         data[len(data) // 2] ^= 1
-        client.put_object(Bucket=_BUCKET, Key=name, Body=bytes(data))
+        client.put_object(Bucket=BUCKET, Key=name, Body=bytes(data))
 
-    def _client(self) -> "S3Client":
+    def client(self) -> "S3Client":
+        """A client with the credentials of the broker."""
         import boto3
         from botocore.config import Config
 

@@ -11,7 +11,7 @@ from custody.crypto.floe import HEADER_SIZE, OVERHEAD, Encryptor, Params
 from custody.errors import CustodyError, FormatError, IntegrityError
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile, SegmentDecryptor
-from custody.segments.seal import SealedFile
+from custody.segments.sealing_file import SealedFile
 from tests.doubles.sealed import SEGMENT, Sealed, key, plaintext, seal
 from tests.doubles.store import MemoryBlob
 

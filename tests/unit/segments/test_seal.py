@@ -19,7 +19,9 @@ from custody.documents.content import File
 from custody.errors import FormatError, IntegrityError, UnavailableError
 from custody.segments.layout import FilePlan, version_prefix
 from custody.segments.open import OpenFile
-from custody.segments.seal import FileToSeal, SealedFile, seal_file, seal_version
+from custody.segments.seal import seal_file, seal_version
+from custody.segments.sealing_file import SealedFile
+from custody.segments.sealing_queue import FileToSeal
 from custody.segments.streams import Sink, Source
 from tests.doubles.sealed import SEGMENT, key, plaintext, seal
 from tests.doubles.store import Fault, FaultyOs, FaultyStore

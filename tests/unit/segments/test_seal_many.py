@@ -22,7 +22,8 @@ from custody.documents.content import File
 from custody.errors import CustodyError, IntegrityError, NotFoundError, UnavailableError
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile
-from custody.segments.seal import FileToSeal, seal_version
+from custody.segments.seal import seal_version
+from custody.segments.sealing_queue import FileToSeal
 from custody.segments.streams import Sink, Source, ignore_finished
 from tests.doubles.store import Fault, FaultyStore, MemoryBlob
 

@@ -1,0 +1,90 @@
+"""The limit of streaming: a server that sends the same bytes again and again over mTLS, and does nothing else.
+
+    python -m ops.bench.empty TLS-FOLDER
+
+No protobuf, no decryption, no check, no copy of ours at either end. The settings of the connection are Custody's.
+"""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+
+__all__ = ["EmptyCalls", "serve"]
+
+_STREAM: Final = "Stream"
+_CALL: Final = "Call"
+_SERVICE: Final = "custody.bench.Empty"
+_THREADS: Final = 8
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 32 << 20),
+    ("grpc.max_send_message_length", 32 << 20),
+    ("grpc.http2.max_frame_size", 16_777_215),
+)
+
+
+class EmptyCalls:
+    """A client of it. Close it, or use it as a context manager."""
+
+    def __init__(self, address: str, tls: Path) -> None:
+        key, certificate, ca = _files(tls)
+        self._channel = grpc.secure_channel(
+            address, grpc.ssl_channel_credentials(ca, key, certificate), options=_OPTIONS
+        )
+        # Without serializers bytes go and come as they are.
+        self._stream: Any = self._channel.unary_stream(f"/{_SERVICE}/{_STREAM}")
+        self._call: Any = self._channel.unary_unary(f"/{_SERVICE}/{_CALL}")
+
+    def stream(self, message: int, total: int) -> int:
+        """Receive messages of so many bytes; return how many came in all."""
+        return sum(len(data) for data in self._stream(b"%d %d" % (message, -(-total // message))))
+
+    def call(self) -> None:
+        """Ask for nothing, and get it."""
+        self._call(b"")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+
+def serve(tls: Path) -> None:
+    """Serve until the process is ended; the address is printed."""
+
+    def stream(request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+        size, count = map(int, request.split())
+        block = bytes(size)
+        return (block for _ in range(count))
+
+    def call(_request: bytes, _context: grpc.ServicerContext) -> bytes:
+        return b""
+
+    server = grpc.server(ThreadPoolExecutor(_THREADS), options=_OPTIONS)
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        _STREAM: grpc.unary_stream_rpc_method_handler(stream),
+        _CALL: grpc.unary_unary_rpc_method_handler(call),
+    }
+    server.add_registered_method_handlers(_SERVICE, methods)
+    key, certificate, ca = _files(tls)
+    credentials = grpc.ssl_server_credentials([(key, certificate)], ca, require_client_auth=True)
+    port = server.add_secure_port("localhost:0", credentials)
+    server.start()
+    print(f"localhost:{port}", flush=True)
+    server.wait_for_termination()
+
+
+def _files(tls: Path) -> tuple[bytes, bytes, bytes]:
+    key, certificate, ca = ((tls / name).read_bytes() for name in ("tls.key", "tls.crt", "ca.pem"))
+    return key, certificate, ca
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))

@@ -1,0 +1,132 @@
+"""Plain parallel GETs into memory: the limit of opening from S3, with three clients of which the fastest counts.
+
+All read the same object in ranges of 8 MiB on eight connections, and look at no byte of it.
+"""
+
+import configparser
+import http.client
+import importlib
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from custody.app.demo.places import BUCKET, S3
+from custody.segments.buffers import huge_buffer
+
+__all__ = ["Gets"]
+
+_RANGE: Final = 8 << 20
+_CONNECTIONS: Final = 8
+_EXPIRES: Final = 3600
+_HEADER: Final = 64 << 10
+
+
+@dataclass(frozen=True)
+class Gets:
+    """The largest object of a place."""
+
+    place: S3
+    key: str
+    size: int
+    host: str
+    port: int
+    path: str
+
+    @classmethod
+    def largest(cls, place: S3) -> "Gets":
+        """Find it, and sign a URL of it."""
+        client = place.client()
+        found = max(client.list_objects_v2(Bucket=BUCKET)["Contents"], key=lambda item: item["Size"])
+        where = {"Bucket": BUCKET, "Key": found["Key"]}
+        url = urlsplit(client.generate_presigned_url("get_object", where, _EXPIRES))
+        path = f"{url.path}?{url.query}"
+        return cls(place, found["Key"], found["Size"], url.hostname or "", url.port or 80, path)
+
+    def sockets(self) -> memoryview:
+        """HTTP by hand: from the socket straight into fresh huge pages."""
+        out = huge_buffer(self.size)
+
+        def fetch(numbers: Iterator[int]) -> None:
+            with socket.create_connection((self.host, self.port)) as connection:
+                for first, last in self._ranges(numbers):
+                    _get(connection, f"{self.host}:{self.port}", self.path, first, out[first : last + 1])
+
+        return self._on_all(fetch, out)
+
+    def standard_library(self) -> memoryview:
+        """The same with ``http.client``."""
+        out = huge_buffer(self.size)
+
+        def fetch(numbers: Iterator[int]) -> None:
+            connection = http.client.HTTPConnection(self.host, self.port)
+            try:
+                for first, last in self._ranges(numbers):
+                    connection.request("GET", self.path, headers={"Range": f"bytes={first}-{last}"})
+                    response, at = connection.getresponse(), first
+                    while got := response.readinto(out[at : last + 1]):
+                        at += got
+            finally:
+                connection.close()
+
+        return self._on_all(fetch, out)
+
+    def obstore(self) -> Callable[[], object]:
+        """obstore, in Rust: into memory of its own. ``ImportError`` where it is not installed."""
+        library = importlib.import_module("obstore")
+        store = importlib.import_module("obstore.store").S3Store(
+            BUCKET,
+            endpoint=self.place.endpoint,
+            region="us-east-1",
+            virtual_hosted_style_request=False,
+            client_options={"allow_http": True},
+            **self._credentials(),
+        )
+        starts = list(range(0, self.size, _RANGE))
+        ends = [min(start + _RANGE, self.size) for start in starts]
+        # Adjacent ranges that one call asks for are made one request: each gets a call, on eight threads.
+        return lambda: _all(lambda pair: library.get_range(store, self.key, start=pair[0], end=pair[1]), starts, ends)
+
+    def _ranges(self, numbers: Iterator[int]) -> Iterator[tuple[int, int]]:
+        for number in numbers:
+            yield number * _RANGE, min((number + 1) * _RANGE, self.size) - 1
+
+    def _on_all(self, fetch: Callable[[Iterator[int]], None], out: memoryview) -> memoryview:
+        """Let each connection take the next range as it becomes free."""
+        numbers = iter(range(-(-self.size // _RANGE)))  # one step of the interpreter: no two threads get the same
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            list(pool.map(fetch, [numbers] * _CONNECTIONS))
+        return out
+
+    def _credentials(self) -> dict[str, str]:
+        file = configparser.ConfigParser()
+        file.read(self.place.path / "credentials")
+        return {name.removeprefix("aws_"): value for name, value in file["default"].items()}
+
+
+def _all(get: Callable[[tuple[int, int]], object], starts: list[int], ends: list[int]) -> list[object]:
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        return list(pool.map(get, zip(starts, ends, strict=True)))
+
+
+def _get(connection: socket.socket, host: str, path: str, first: int, out: memoryview) -> None:
+    last = first + len(out) - 1
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nRange: bytes={first}-{last}\r\n\r\n".encode())
+    head = b""
+    while b"\r\n\r\n" not in head:
+        got = connection.recv(_HEADER)
+        if not got:
+            raise ConnectionError("the server closed the connection")
+        head += got
+    head, _, body = head.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 206"):
+        raise ConnectionError(head[:100])
+    done = len(body)
+    out[:done] = body
+    while done < len(out):
+        size = connection.recv_into(out[done:])
+        if not size:
+            raise ConnectionError("the server closed the connection")
+        done += size
