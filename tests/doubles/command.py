@@ -81,7 +81,8 @@ class Custody:
         reader, writer = os.pipe()
         os.write(writer, "".join(f"{item}\n" for item in passphrases).encode())
         os.close(writer)
-        words = [sys.executable, "-m", "custody.cli", *map(str, arguments), "--passphrase-fd", str(reader)]
+        words = [sys.executable, "-m", "custody.cli", *map(str, arguments)]
+        words += ["--passphrase-fd", str(reader)] if passphrases else []
         try:
             return subprocess.Popen(
                 words,
