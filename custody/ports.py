@@ -77,6 +77,12 @@ class Store(Protocol):
         """
         ...
 
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """Do as ``put_new`` does for many small blobs by key, in any order, at the cost of few. When this returns all
+        of them are durable; when it raises, some may be.
+        """
+        ...
+
     def writer(self, key: str) -> AbstractContextManager[BlobWriter]:
         """Write a new blob piece by piece. The end of the block makes the promises of ``put_new``.
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from custody.adapters.backoff import Backoff
-from custody.adapters.http_pool import Around, HttpPool, Target
+from custody.adapters.http_pool import HttpPool, Target
+from custody.adapters.surroundings import Around
 from custody.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 from custody.ports import Pinned, Presigned
 

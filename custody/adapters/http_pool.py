@@ -10,45 +10,20 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from custody.errors import ConfigError
-from custody.ports import Clock, Rng
 
-__all__ = ["Around", "HttpPool", "Target"]
+__all__ = ["HttpPool", "Target"]
 
 _TIMEOUT: Final = 15.0
 """Seconds for connecting, and without a single byte, until a request is given up."""
 
 _KEPT: Final = 64
-
-
-class Around(Protocol):
-    """Seconds since 1970, entropy, a clock that never jumps, and how to wait (seconds)."""
-
-    @property
-    def clock(self) -> Clock:
-        """The time."""
-        ...
-
-    @property
-    def rng(self) -> Rng:
-        """Random bytes: they spread those who wait."""
-        ...
-
-    @property
-    def monotonic(self) -> Callable[[], float]:
-        """For deadlines."""
-        ...
-
-    @property
-    def sleep(self) -> Callable[[float], None]:
-        """For pauses."""
-        ...
 
 
 class Target(NamedTuple):

@@ -6,7 +6,8 @@ from typing import Final
 
 from custody.adapters.backoff import Backoff
 from custody.adapters.http_blob import PATIENCE, SLOWEST, TRANSIENT, AnswerError, reason_of
-from custody.adapters.http_pool import Around, HttpPool, Target
+from custody.adapters.http_pool import HttpPool, Target
+from custody.adapters.surroundings import Around
 from custody.errors import ConfigError, ConflictError, UnavailableError
 from custody.ports import Presigned
 

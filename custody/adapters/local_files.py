@@ -1,5 +1,6 @@
 """One file of the local store: its key, its handle for reading or writing, and what an ``OSError`` means."""
 
+import ctypes
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Final
 from custody.errors import ConfigError, CustodyError, FormatError, IntegrityError, NotFoundError, UnavailableError
 
 __all__ = [
+    "STRETCH",
     "LocalBlob",
     "LocalWriter",
     "check_part",
@@ -21,6 +23,7 @@ __all__ = [
     "reason",
     "same_content",
     "split_key",
+    "write_back",
 ]
 
 _MAX_KEY: Final = 512
@@ -28,6 +31,14 @@ _MAX_PART: Final = 200
 _CHUNK: Final = 1 << 20
 
 _PART: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]*", re.ASCII)
+
+STRETCH: Final = 32 << 20
+"""Bytes that a writer is ahead of the disk, at least; and twice that at most."""
+
+_WAIT: Final = 1 | 2 | 4  # SYNC_FILE_RANGE_WAIT_BEFORE, _WRITE and _WAIT_AFTER
+_START: Final = 2  # _WRITE alone
+_sync_file_range: Final = ctypes.CDLL(None).sync_file_range  # the module os has everything but this
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 _HINTS: Final = {
     errno.ENOSPC: "make room on the store's file system",
@@ -82,6 +93,17 @@ def meaning(error: OSError, key: str) -> CustodyError:
 def reason(error: OSError) -> str:
     """Say what the system said, without the path."""
     return (error.strerror or type(error).__name__).lower()
+
+
+def write_back(descriptor: int, start: int, end: int) -> None:
+    """Start writing what lies between two offsets of a file to the disk, and wait for the stretch before it.
+
+    A hint, and no promise: what goes wrong here is told by the fsync at the end, which knows of every page that failed.
+    """
+    _sync_file_range(descriptor, start, end - start, _START)
+    before = max(0, start - STRETCH)
+    if before < start:
+        _sync_file_range(descriptor, before, start - before, _WAIT)
 
 
 class LocalBlob:
@@ -144,20 +166,30 @@ class LocalBlob:
 
 
 class LocalWriter:
-    """A temporary file being filled. The store that made it closes and publishes it."""
+    """A temporary file being filled. The store that made it closes and publishes it.
+
+    What it holds goes to the disk while it is filled, a stretch behind the writer: so the fsync at the end of 100 GB
+    has a few seconds to go and not minutes, and the page cache is not full of what it cannot drop.
+    """
 
     def __init__(self, descriptor: int, key: str) -> None:
         self._descriptor = descriptor
         self._key = key
+        self._size = 0
+        self._begun = 0  # bytes on their way to the disk
 
     def write(self, data: bytes | memoryview, /) -> None:
         """See ``BlobWriter.write``. ``ValueError`` after the block that it was made for."""
         if self._descriptor < 0:
             raise ValueError("the blob is written already")
         view = memoryview(data).cast("B")
+        self._size += len(view)
         while view:
             with explained(self._key):
                 view = view[os.write(self._descriptor, view) :]
+        if self._size - self._begun >= STRETCH:
+            write_back(self._descriptor, self._begun, self._size)
+            self._begun = self._size
 
     def end(self) -> None:
         """Refuse writes from now on."""

@@ -1,10 +1,12 @@
 """A directory as a store: the key is the path below it, the blob is the file.
 
-How a write survives a crash: the bytes go to ``.tmp-<pid>-<n>`` in the blob's own directory and are fsynced; then
-``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the directory is
-fsynced. New directories are fsynced into their parents first. A crash leaves at most a ``.tmp-`` file, which no key can
-name and ``sweep`` removes. After an fsync that failed, the next one may succeed and prove nothing: the store then takes
-no more writes for as long as the process lives (``StoppedError``). Whoever starts again writes the same blobs anew.
+How a write survives a crash: the bytes go to a file without a name in the blob's own directory (``O_TMPFILE``) and are
+fsynced; then ``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the
+directory is fsynced. New directories are fsynced into their parents first. So whoever dies before the link, by whatever
+signal, leaves nothing. Where the file system has no such files (NFS), and where a blob is replaced, the file is called
+``.tmp-<pid>-<n>`` meanwhile; a crash leaves that, no key can name it, and ``sweep`` removes it. After an fsync that
+failed, the next one may succeed and prove nothing: the store then takes no more writes for as long as the process lives
+(``StoppedError``). Whoever starts again writes the same blobs anew.
 
 How a path cannot lead outside: keys are checked, and every path is walked from one open descriptor of the root, part by
 part, with O_NOFOLLOW. So a symbolic link planted inside is refused. The descriptor also pins the file system: when that
@@ -19,11 +21,12 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from custody.adapters.local_files import (
     LocalBlob,
@@ -43,11 +46,15 @@ __all__ = ["LocalStore"]
 _CHUNK: Final = 1 << 20
 _DAY: Final = 24 * 3600
 _TEMPORARY: Final = ".tmp-"
+_SYNCERS: Final = 16  # files that are synced at the same time: the file system makes one commit of them
+_AT_ONCE: Final = 128  # files of one call that are open
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS: Final = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+_NO_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR})  # what a file system says that has no such files
 
 
 class _Turn:
@@ -58,6 +65,16 @@ class _Turn:
     def __init__(self) -> None:
         self.asked = self.done = 0
         self.counting, self.syncing = threading.Lock(), threading.Lock()
+
+
+class _Draft(NamedTuple):
+    """A temporary file that is to become a blob: key, directory and file (both open), names."""
+
+    key: str
+    directory: int
+    file: int
+    temporary: str
+    name: str
 
 
 class LocalStore:
@@ -73,14 +90,19 @@ class LocalStore:
             raise ConfigError(f"store {root}: {reason(error)}", hint=f"mkdir -m 750 {root}") from error
         self._finalizer = weakref.finalize(self, os.close, self._root)
         self._numbers = count()
+        self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync")
         self._stopped = ""
         self._turns: dict[str, _Turn] = {}
         self._durable: set[str] = set()  # directories that this process has fsynced into their parents
+        self._nameless = os.access(
+            "/proc/self/fd", os.X_OK
+        )  # whether there are files without a name: linked from there
 
     def close(self) -> None:
         """Give up the directory. A second call does nothing; blobs that are open stay open."""
         self._finalizer()
         self._root = -1
+        self._syncers.shutdown(wait=False)
 
     def put_new(self, key: str, source: BinaryIO | bytes) -> None:
         """See ``Store.put_new``. ``source`` is read to its end in pieces of 1 MiB."""
@@ -90,6 +112,43 @@ class LocalStore:
                 return
             while piece := source.read(_CHUNK):
                 writer.write(piece)
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """See ``Store.put_all``. Files are synced side by side, and each directory once."""
+        waiting = list(blobs.items())
+        for start in range(0, len(waiting), _AT_ONCE):
+            self._put_some(waiting[start : start + _AT_ONCE])
+
+    def _put_some(self, blobs: Sequence[tuple[str, bytes]]) -> None:
+        self._require_writable()
+        with ExitStack() as stack:
+            directories: dict[str, int] = {}
+            drafts = []
+            for key, data in blobs:
+                *folders, name = split_key(key)
+                with explained(key):
+                    if (directory := directories.get(folder := "/".join(folders))) is None:
+                        directory = stack.enter_context(self._folder(folders, create=True))
+                        directories[folder] = directory
+                    temporary, file = self._temporary(directory, named=False)
+                stack.callback(_discard, directory, temporary, file)
+                LocalWriter(file, key).write(data)
+                drafts.append(_Draft(key, directory, file, temporary, name))
+            syncs = [self._syncers.submit(self._sync_draft, draft) for draft in drafts]
+            wait(syncs)  # all of them: the files are closed at the end of the block
+            for sync in syncs:
+                sync.result()
+            for draft in drafts:
+                with explained(draft.key):
+                    if not _link(draft.directory, draft.temporary, draft.name, draft.file):
+                        raise ConflictError(f"store: {draft.key} exists with other content")
+            for folder, directory in directories.items():
+                with explained(folder):
+                    self._sync_names(folder, directory)
+
+    def _sync_draft(self, draft: _Draft) -> None:
+        with explained(draft.key):
+            self._sync(draft.file, thrown_away=True)
 
     def writer(self, key: str) -> AbstractContextManager[LocalWriter]:
         """See ``Store.writer``."""
@@ -155,9 +214,15 @@ class LocalStore:
         directory = os.open(".", _DIRECTORY, dir_fd=self._root)
         try:
             for depth, part in enumerate(folders, start=1):
-                if create:
-                    self._make(directory, part, "/".join(folders[:depth]))
+                path = "/".join(folders[:depth])
+                if create and path not in self._durable:
+                    self._make(directory, part, path)
                 try:
+                    below = os.open(part, _DIRECTORY, dir_fd=directory)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    self._make(directory, part, path)  # somebody has removed what we made
                     below = os.open(part, _DIRECTORY, dir_fd=directory)
                 except NotADirectoryError:
                     if not create and stat.S_ISREG(os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode):
@@ -170,11 +235,8 @@ class LocalStore:
             os.close(directory)
 
     def _make(self, directory: int, part: str, path: str) -> None:
-        try:
+        with suppress(FileExistsError):
             os.mkdir(part, 0o750, dir_fd=directory)
-        except FileExistsError:
-            if path in self._durable:
-                return
         self._sync(directory)  # also where it existed: who made it may have crashed before this
         self._durable.add(path)
 
@@ -215,7 +277,7 @@ class LocalStore:
         with ExitStack() as stack:
             with explained(key):
                 directory = stack.enter_context(self._folder(folders, create=True))
-                temporary, file = self._temporary(directory)
+                temporary, file = self._temporary(directory, named=replace)
             stack.callback(_discard, directory, temporary, file)
             writer = LocalWriter(file, key)
             stack.callback(writer.end)
@@ -230,7 +292,15 @@ class LocalStore:
                 # gets it durable.
                 self._sync_names("/".join(folders), directory)
 
-    def _temporary(self, directory: int) -> tuple[str, int]:
+    def _temporary(self, directory: int, *, named: bool) -> tuple[str, int]:
+        """Make a file to be filled; its name is empty where it has none."""
+        if not named and self._nameless:
+            try:
+                return "", os.open(".", _NAMELESS, 0o640, dir_fd=directory)
+            except OSError as error:
+                if error.errno not in _NO_NAMELESS:
+                    raise
+                self._nameless = False
         while True:  # another process may have our number: in containers everybody is pid 1
             name = f"{_TEMPORARY}{os.getpid()}-{next(self._numbers)}"
             with suppress(FileExistsError):
@@ -279,7 +349,10 @@ class LocalStore:
 def _link(directory: int, temporary: str, name: str, file: int) -> bool:
     """Give the temporary file its name. False where that name holds something else."""
     try:
-        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        if temporary:
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        else:  # what is followed is the kernel's own way from a descriptor to its file
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=directory, follow_symlinks=True)
     except FileExistsError:
         existing = os.open(name, _READ, dir_fd=directory)
         try:
@@ -292,7 +365,7 @@ def _link(directory: int, temporary: str, name: str, file: int) -> bool:
 def _discard(directory: int, temporary: str, file: int) -> None:
     """Remove the temporary name, if it is still ours, and close the file. What fails here, ``sweep`` removes later."""
     with suppress(OSError):
-        if os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
+        if temporary and os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
             os.unlink(temporary, dir_fd=directory)
     with suppress(OSError):  # what was acknowledged has been fsynced
         os.close(file)

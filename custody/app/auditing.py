@@ -187,9 +187,10 @@ def _saved(path: Path | None) -> Saved | None:
 
 @contextmanager
 def _broker(home: Home) -> Iterator[Source]:
+    from custody.adapters.surroundings import Surroundings
     from custody.app.broker_log import BrokerLog
     from custody.client.link import Link
-    from custody.client.settings import Settings, Surroundings
+    from custody.client.settings import Settings
 
     around = Surroundings(lambda: int(time.time()), os.urandom)  # for the pauses between attempts
     with Link(Settings.of_home(home), around) as link, BrokerLog(link) as served:

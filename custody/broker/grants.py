@@ -12,6 +12,7 @@ from custody.rules.asking import ask, grant_question
 from custody.rules.facts import find_request
 from custody.rules.quorum import approvers, met
 from custody.rules.signers import device_signature
+from custody.rules.state import State
 
 __all__ = ["decide", "release_share", "try_grant"]
 
@@ -23,34 +24,36 @@ def decide(context: Context, envelope: Envelope) -> int:
     """
     ledger = context.ledger
     decision = envelope.document(Decision)
-    with ledger.reading() as state:
+
+    def log(state: State) -> int:
         found = find_request(state, decision.request)
         before = next((item for item in found.decisions if item.envelope == envelope), None)
-        if before is None:
-            party = device_signature(envelope, decision.person, state.root)
-            index = ledger.append(
-                "decision",
-                actor=party,
-                documents={"decision": envelope},
-                version=found.request.version,
-                content=found.request.content,
-                sharing=decision.sharing,
-                request=found.digest,
-                terms=decision.terms,
-                slot=decision.slot,
-                verdict=decision.verdict,
-                parent=found.entry,
-            )
-        else:
-            index = int(before.entry.index)
-    try_grant(context, found.digest)
+        if before is not None:
+            return int(before.entry.index)
+        return ledger.append(
+            "decision",
+            actor=device_signature(envelope, decision.person, state.root),
+            documents={"decision": envelope},
+            version=found.request.version,
+            content=found.request.content,
+            sharing=decision.sharing,
+            request=found.digest,
+            terms=decision.terms,
+            slot=decision.slot,
+            verdict=decision.verdict,
+            parent=found.entry,
+        )
+
+    index = ledger.together(log)
+    try_grant(context, decision.request)
     return index
 
 
 def try_grant(context: Context, request: str) -> bool:
     """Grant a request if the approvals that count now make a quorum and the policy agrees; tell whether it did."""
     ledger = context.ledger
-    with ledger.reading() as state:
+
+    def grant(state: State) -> bool:
         found = find_request(state, request)
         now = ledger.clock()
         version = state.versions[found.request.version]
@@ -76,7 +79,9 @@ def try_grant(context: Context, request: str) -> bool:
                 parent=found.entry,
             )
             return True
-    return False
+        return False
+
+    return ledger.together(grant)
 
 
 def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> int:
@@ -89,7 +94,8 @@ def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> int:
     if len(wrapped) != WRAPPED_SHARE:
         message = f"wrapped share: {len(wrapped)} bytes, expected {WRAPPED_SHARE}"
         raise FormatError(message)
-    with ledger.reading() as state:
+
+    def log(state: State) -> int:
         found = find_request(state, release.request)
         recipient = next((item for item in release.recipients if item.broker == ledger.identity.id), None)
         if recipient is None:
@@ -113,3 +119,5 @@ def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> int:
             parent=found.entry,
             also=lambda transaction: transaction.put_share(found.digest, str(release.slot), wrapped),
         )
+
+    return ledger.together(log)

@@ -33,7 +33,7 @@ from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import wipe
 from custody.errors import IntegrityError
 from custody.segments.buffers import BufferPool
-from custody.segments.lanes import run_lanes, run_unordered
+from custody.segments.lanes import Step, run_lanes, run_unordered
 from custody.segments.layout import FilePlan
 from custody.segments.streams import Progress, Reader, Sink, ignore_progress, naming, write_all
 
@@ -241,7 +241,12 @@ class _CopyLane:
     def work(self, i: int, /) -> None:
         self.length = self.file.read_segment_into(i, self.buffer)
 
-    def give(self, _i: int, /) -> None:
+    @property
+    def ordered(self) -> tuple[Step]:
+        """Writing."""
+        return (self._give,)
+
+    def _give(self, _i: int, /) -> None:
         write_all(self.sink, self.buffer[: self.length], self.file.plan.path)
         self.progress(self.length)
 

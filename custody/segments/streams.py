@@ -6,7 +6,19 @@ from typing import Protocol
 
 from custody.errors import FormatError, IntegrityError, UnavailableError
 
-__all__ = ["Progress", "Reader", "Sink", "Source", "explained", "ignore_progress", "naming", "read_full", "write_all"]
+__all__ = [
+    "Finished",
+    "Progress",
+    "Reader",
+    "Sink",
+    "Source",
+    "explained",
+    "ignore_finished",
+    "ignore_progress",
+    "naming",
+    "read_full",
+    "write_all",
+]
 
 
 class Source(Protocol):
@@ -42,7 +54,15 @@ Progress = Callable[[int], None]
 """Told after each segment how many plaintext bytes of it were wanted, by one thread at a time."""
 
 
+Finished = Callable[[str], None]
+"""Told the path of each file that is done, by one thread at a time."""
+
+
 def ignore_progress(_done: int, /) -> None:
+    """Tell nobody."""
+
+
+def ignore_finished(_path: str, /) -> None:
     """Tell nobody."""
 
 

@@ -13,7 +13,7 @@ from custody.adapters.http_pool import HttpPool
 from custody.adapters.http_put import put
 from custody.adapters.s3_writer import PART
 from custody.adapters.store_s3 import S3Store
-from custody.client.settings import Surroundings
+from custody.adapters.surroundings import Surroundings
 from custody.errors import ConflictError, CustodyError, IntegrityError, UnavailableError
 from custody.segments.open import OpenFile
 from tests.doubles.faulty_proxy import Fault, FaultyProxy

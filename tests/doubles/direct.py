@@ -7,11 +7,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from custody.adapters.store import open_store
+from custody.adapters.surroundings import Surroundings
 from custody.app.deployment import read_bundle
 from custody.app.sealing import Sealed
 from custody.client import Custody, Settings
 from custody.client.link import BoundedCalls
-from custody.client.settings import Surroundings
 from custody.crypto import hpke
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import random_into

@@ -6,9 +6,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 
 from custody.adapters.store import open_store
-from custody.app.sealing import IntoStore, Sealed, Sealing, seal
+from custody.adapters.surroundings import Surroundings
+from custody.app.into_store import IntoStore
+from custody.app.sealing import Sealed, Sealing, seal
 from custody.app.source import scan
-from custody.client.settings import Surroundings
 from custody.crypto import hpke, keys
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import random_into

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import Any, BinaryIO, Never, Protocol, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Never, Protocol, TypeVar
 from custody.errors import UnavailableError
 from custody.ports import BlobReader, BlobWriter, Store
 
-__all__ = ["Dead", "Fault", "FaultyOs", "FaultyStore", "MemoryBlob"]
+__all__ = ["Dead", "Fault", "FaultyOs", "FaultyStore", "MemoryBlob", "makes_a_file"]
 
 _T = TypeVar("_T")
 
@@ -82,6 +82,10 @@ class FaultyStore:
     def put_new(self, key: str, source: BinaryIO | bytes) -> None:
         self._do(lambda: self._store.put_new(key, source), needs_room=True)
 
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        for key, data in blobs.items():
+            self.put_new(key, data)
+
     @contextmanager
     def writer(self, key: str) -> Iterator[BlobWriter]:
         with ExitStack() as stack:
@@ -121,6 +125,11 @@ class _FaultyWriter:
         self._do(lambda: self._inner.write(data), needs_room=True)
 
 
+def makes_a_file(flags: int) -> bool:
+    """Whether an ``open`` with these flags makes a file, with a name or without."""
+    return bool(flags & os.O_CREAT) or flags & os.O_TMPFILE == os.O_TMPFILE
+
+
 class FaultyOs:
     """Stands where a module has imported ``os``, and fails at durable step ``at`` (from 0; None: never).
 
@@ -139,7 +148,7 @@ class FaultyOs:
             return call
 
         def step(*args: Any, **options: Any) -> Any:
-            if name == "open" and not args[1] & os.O_CREAT:
+            if name == "open" and not makes_a_file(args[1]):
                 return call(*args, **options)
             number = len(self.steps)
             self.steps.append(name)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from custody.adapters.surroundings import Surroundings
 from custody.app.sealing import Sealed
 from custody.client.link import BoundedCalls
-from custody.client.settings import Surroundings
 from custody.errors import ConfigError, CustodyError, DeniedError, IntegrityError, NotFoundError
 from custody.segments.layout import FilePlan
 from custody.values import U64

@@ -11,8 +11,8 @@ import pytest
 
 from custody.adapters.http_blob import HttpBlob
 from custody.adapters.http_pool import HttpPool, Target
+from custody.adapters.surroundings import Surroundings
 from custody.app.ca import create_authority
-from custody.client.settings import Surroundings
 from custody.errors import ConfigError, IntegrityError
 from custody.ports import Pinned, Presigned
 from tests.doubles.deployment import now, rng
