@@ -21,6 +21,7 @@ __all__ = [
     "Pruned",
     "Retainer",
     "Rng",
+    "Settler",
     "Store",
     "Sweeper",
     "Witness",
@@ -74,6 +75,12 @@ class Store(Protocol):
 
         The same bytes again are fine, so whoever lost the answer asks again; other bytes raise ``ConflictError``.
         When this raises, a part of the blob is never visible; all of it may be, where only the answer was lost.
+        """
+        ...
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """Do as ``put_new`` does for many small blobs by key, in any order, at the cost of few. When this returns all
+        of them are durable; when it raises, some may be.
         """
         ...
 
@@ -173,6 +180,27 @@ class Presigner(Protocol):
 
     def abort_parts(self, key: str, upload: str) -> None:
         """Throw the parts away; fine when there are none."""
+        ...
+
+
+@runtime_checkable
+class Settler(Protocol):
+    """A store that makes many new blobs durable at once, for less than each by itself. ``settles`` says whether it can.
+
+    For blobs to which nothing leads before they are settled: those of a version whose manifest is still to come.
+    """
+
+    @property
+    def settles(self) -> bool:
+        """Whether ``settle`` does more than ``writer`` has done."""
+        ...
+
+    def unsettled_writer(self, key: str) -> AbstractContextManager[BlobWriter]:
+        """As ``Store.writer``; but until ``settle`` has returned, a crash may leave any bytes under the key."""
+        ...
+
+    def settle(self) -> None:
+        """Make durable what unsettled writers have written until now."""
         ...
 
 

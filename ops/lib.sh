@@ -36,26 +36,22 @@ find_python() {
     die "Python 3.11 or newer is needed; install it: apt-get install python3 python3-venv"
 }
 
-# make_venv DIR LOCK [OPTION..]: a virtual environment in DIR with exactly what LOCK pins, by hash, and this project,
-# editable. The options are pip's, for the lock. Does nothing when DIR was made from the same lock, project file,
-# interpreter and tree before. Sets VENV.
+# make_venv DIR LOCK PIP_OPTION...: a virtual environment in DIR with exactly what LOCK pins, by hash, and this project,
+# editable. Does nothing when DIR was made from the same lock, project file, interpreter and tree before. Sets VENV.
 make_venv() {
-    local dir="$1" lock="$2"
-    shift 2
+    local dir="$1"
     find_python
     mkdir -p -- "$dir" 2>/dev/null || die "$dir cannot be made; name another place in CUSTODY_VENV"
     dir="$(cd -- "$dir" && pwd -P)"
     [ -w "$dir" ] || die "$dir is not writable; name another place in CUSTODY_VENV"
     VENV="$dir"
     # Two runs in one tree take turns to fill it. The lock is let go on return: children must not hold it.
-    fill_venv "$dir" "$lock" "$@" 9<"$dir"
+    fill_venv "$dir" "${@:2}" 9<"$dir"
 }
 
-# fill_venv DIR LOCK [OPTION..]: the part of make_venv that one run at a time does, with DIR open as descriptor 9 to
-# lock it.
+# fill_venv DIR LOCK PIP_OPTION...: the part of make_venv that one run at a time does, with DIR open as descriptor 9 to lock it.
 fill_venv() {
     local dir="$1" lock="$2" locked project
-    shift 2
     if command -v flock >/dev/null; then flock 9; fi
     # Two stamps: a changed lock or interpreter makes the environment anew, a changed pyproject.toml only installs the
     # project again. Each is written last, so that an interrupted run starts over.
@@ -68,7 +64,8 @@ fill_venv() {
         fi
         heading "virtual environment ($("$PYTHON" --version), ${lock##*/})"
         "$PYTHON" -m venv --clear "$dir"
-        "$dir/bin/python" -m pip install -qq --disable-pip-version-check --no-input --require-hashes "$@" -r "$lock"
+        "$dir/bin/python" -m pip install -qq --disable-pip-version-check --no-input --require-hashes "${@:3}" \
+            -r "$lock"
         printf '%s\n' "$locked" >"$dir/custody.lock"
     fi
     if [ "$(cat -- "$dir/custody.project" 2>/dev/null)" != "$project" ]; then

@@ -9,7 +9,6 @@
 ``seen.json`` is what makes a rollback visible: a root or a tree older than one that this home has seen is refused.
 """
 
-import difflib
 import fcntl
 import json
 import os
@@ -232,6 +231,8 @@ def _explain(path: Path, data: bytes, error: Exception) -> ConfigError:
     known = [field.encode_name for field in msgspec.structs.fields(tables.get(table, Profile))]
     lines = [number for number, line in enumerate(data.decode().splitlines(), 1) if line.lstrip().startswith(key)]
     where = f"{path}:{lines[0]}" if len(lines) == 1 else str(path)
+    import difflib  # where a file is wrong, and there only
+
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(known)}"
     return ConfigError(f"{where}: unknown key {key[:60]!a}" + (f" in [{table}]" if table else ""), hint=hint)

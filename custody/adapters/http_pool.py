@@ -1,54 +1,57 @@
 """HTTP connections to stores, kept between requests, and what they need of the world.
 
-The standard library's client is used for what matters for speed: the bytes of a body go from the socket straight into
-the buffer where they are wanted. (Measured against boto3 and obstore: ``ops/adr``.) Proxies of the environment are not
-asked, and no redirect is followed: a signed request is valid at one host only.
+The standard library's client is used, with what matters for speed beside it: ``receive`` takes the bytes of a body from
+the socket straight into the buffer where they are wanted. (Measured against boto3 and obstore: ``ops/adr``.) Proxies of
+the environment are not asked, and no redirect is followed: a signed request is valid at one host only.
+
+Whoever borrows a connection says until when. A server that sends a byte now and then would otherwise hold its reader
+for ever: each byte is an answer in time.
 """
 
 import http.client
+import io
 import select
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from custody.errors import ConfigError
-from custody.ports import Clock, Rng
 
-__all__ = ["Around", "HttpPool", "Target"]
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["Deadline", "HttpPool", "Target", "receive"]
 
 _TIMEOUT: Final = 15.0
 """Seconds for connecting, and without a single byte, until a request is given up."""
 
+_MOMENT: Final = 0.001
 _KEPT: Final = 64
 
 
-class Around(Protocol):
-    """Seconds since 1970, entropy, a clock that never jumps, and how to wait (seconds)."""
+class Deadline(NamedTuple):
+    """Until when somebody waits: ``at``, by a clock that never jumps; and for one byte no longer than ``pause``."""
+
+    monotonic: Callable[[], float]
+    at: float
+    pause: float
 
     @property
-    def clock(self) -> Clock:
-        """The time."""
-        ...
+    def passed(self) -> bool:
+        """Whether it is too late."""
+        return self.monotonic() >= self.at
 
     @property
-    def rng(self) -> Rng:
-        """Random bytes: they spread those who wait."""
-        ...
-
-    @property
-    def monotonic(self) -> Callable[[], float]:
-        """For deadlines."""
-        ...
-
-    @property
-    def sleep(self) -> Callable[[float], None]:
-        """For pauses."""
-        ...
+    def timeout(self) -> float:
+        """Seconds to wait for the next byte; never 0, which means another thing to a socket."""
+        return max(_MOMENT, min(self.pause, self.at - self.monotonic()))
 
 
 class Target(NamedTuple):
@@ -87,13 +90,17 @@ class HttpPool:
         self._context: ssl.SSLContext | None = None
 
     @contextmanager
-    def borrow(self, target: Target) -> Iterator[http.client.HTTPConnection]:
+    def borrow(self, target: Target, deadline: Deadline) -> Iterator[http.client.HTTPConnection]:
         """Lend a connection. After the block it is kept if it can be used again; when the block raises, it is closed.
 
-        A connection that the other end has closed meanwhile is not lent: what comes in on an idle one is its end.
+        A connection that the other end has closed meanwhile is not lent: what comes in on an idle one is its end. The
+        head of an answer that is not there by ``deadline`` raises ``TimeoutError``.
         """
         place = target[:3]
         connection = self._idle_one(place) or self._connect(target)
+        if connection.sock is not None:
+            connection.sock.settimeout(self._timeout)
+        connection.response_class = partial(_answer, deadline)  # type: ignore[assignment]  # makes one
         try:
             yield connection
         except BaseException:
@@ -105,6 +112,10 @@ class HttpPool:
                 idle.append(connection)
                 return
         connection.close()
+
+    def deadline(self, monotonic: Callable[[], float], seconds: float) -> Deadline:
+        """Begin to wait for so many seconds."""
+        return Deadline(monotonic, monotonic() + seconds, self._timeout)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -139,6 +150,63 @@ class HttpPool:
                     raise ConfigError(f"{self._ca}: not a file of CA certificates") from error
                 self._context.minimum_version = ssl.TLSVersion.TLSv1_2
             return self._context
+
+
+def receive(sock: socket.socket, view: memoryview, deadline: Deadline) -> int:
+    """Receive into ``view``, all of it at once where the system can wait for that; return how many bytes came.
+
+    0 is the end. ``TimeoutError`` when none came in time.
+    """
+    seconds = deadline.timeout
+    if isinstance(sock, ssl.SSLSocket):
+        sock.settimeout(seconds)
+        return sock.recv_into(view)
+    # The kernel wakes us once, when all is there or the time is over, and not for each packet.
+    sock.settimeout(None)
+    whole = int(seconds)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", whole, int(1e6 * (seconds - whole))))
+    try:
+        return sock.recv_into(view, 0, socket.MSG_WAITALL)
+    except BlockingIOError:
+        raise TimeoutError("timed out") from None
+
+
+class _InTime(io.RawIOBase):
+    """What comes in on a socket until a deadline."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+        self._incoming = sock.makefile("rb", buffering=0)  # keeps the socket until both are closed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+        if self._deadline.passed:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(self._deadline.timeout)
+        return self._incoming.readinto(buffer)
+
+    def close(self) -> None:
+        self._incoming.close()
+        super().close()
+
+
+class _Timed(NamedTuple):
+    """Of a socket, what an answer asks of it."""
+
+    sock: socket.socket
+    deadline: Deadline
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_InTime(*self))
+
+
+def _answer(deadline: Deadline, sock: socket.socket, *rest: Any, **named: Any) -> http.client.HTTPResponse:
+    """Make an answer as ``http.client`` does, whose head comes in time: a slow one costs no more than a silent one."""
+    soon = deadline._replace(at=min(deadline.at, deadline.monotonic() + deadline.pause))
+    return http.client.HTTPResponse(_Timed(sock, soon), *rest, **named)  # type: ignore[arg-type]  # enough of one
 
 
 def _readable(sock: socket.socket) -> bool:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Final
 
 from custody.adapters.backoff import Backoff
-from custody.adapters.http_blob import PATIENCE, SLOWEST, TRANSIENT, AnswerError, reason_of
-from custody.adapters.http_pool import Around, HttpPool, Target
+from custody.adapters.http_blob import PATIENCE
+from custody.adapters.http_pool import Deadline, HttpPool, Target
+from custody.adapters.http_stretch import SLOWEST, TRANSIENT, AnswerError, reason_of
+from custody.adapters.surroundings import Around
 from custody.errors import ConfigError, ConflictError, UnavailableError
 from custody.ports import Presigned
 
@@ -29,12 +31,13 @@ def put(
     ``ConflictError`` when it must be new and the key is taken, ``UnavailableError`` when ``patience`` seconds (and one
     more for each MiB) did not suffice, ``ConfigError`` when the store refuses even a fresh URL.
     """
-    backoff = Backoff(around.rng, around.monotonic() + patience + len(body) / SLOWEST)
+    deadline = pool.deadline(around.monotonic, patience + len(body) / SLOWEST)
+    backoff = Backoff(around.rng, deadline.at)
     refused = unheard = False
     cause: Exception | None
     while True:
         try:
-            status = _attempt(sign(), body, pool)
+            status = _attempt(sign(), body, pool, deadline)
         except (AnswerError, OSError, http.client.HTTPException) as error:
             unheard, reason, cause = True, reason_of(error), error
         else:
@@ -55,9 +58,9 @@ def put(
         around.sleep(pause)
 
 
-def _attempt(signed: Presigned, body: bytes | bytearray | memoryview, pool: HttpPool) -> int:
+def _attempt(signed: Presigned, body: bytes | bytearray | memoryview, pool: HttpPool, deadline: Deadline) -> int:
     target = Target.of(signed.url)
-    with pool.borrow(target) as connection:
+    with pool.borrow(target, deadline) as connection:
         connection.request("PUT", target.path, body=body, headers=dict(signed.headers))
         response = connection.getresponse()
         response.read(_DRAINED)

@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine, Executable, Integer, Table, bindparam, delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import SQLAlchemyError
 
 from custody.adapters.ledger_engine import PATIENCE, connect_database, lock_writers
 from custody.adapters.ledger_errors import LedgerStoppedError, commit_failed_whole, explain, is_disk_failure
-from custody.adapters.ledger_migrations import upgrade
 from custody.adapters.ledger_pruning import Mac, drop_rows, read_pruned
+from custody.adapters.ledger_schema import bring_up_to_date
 from custody.adapters.ledger_tables import DOCUMENTS, ENTRIES, SHARES, SIGNED_CHECKPOINT
 from custody.crypto.encoding import lp, u64
 from custody.errors import ConfigError, ConflictError, IntegrityError, NotFoundError, UnavailableError
@@ -52,6 +50,7 @@ _DOCUMENTS: Final = select(DOCUMENTS.c.digest, DOCUMENTS.c.envelope).where(
 )
 _AT_ONCE: Final = 256  # documents asked for in one statement
 _NEWEST: Final = select(func.max(ENTRIES.c.idx))
+_APPEND: Final = insert(ENTRIES)
 
 
 def open_journal(url: str, row_key: bytes | bytearray | memoryview, deployment: str) -> "SqlJournal":
@@ -66,7 +65,7 @@ def open_journal(url: str, row_key: bytes | bytearray | memoryview, deployment: 
     try:
         with engine.connect() as connection:
             lock_writers(connection)
-            upgrade(connection)
+            bring_up_to_date(connection)
             connection.commit()
     except SQLAlchemyError as error:
         engine.dispose()
@@ -295,7 +294,7 @@ class _Transaction:
             # Replacing repairs a document that somebody edited: the digest has just been verified.
             self._upsert(DOCUMENTS, rows, ("digest",), "envelope")
         if self._entries:
-            self._connection.execute(insert(ENTRIES), self._entries)
+            self._connection.execute(_APPEND, self._entries)
 
     def _upsert(
         self, table: Table, rows: Sequence[Mapping[str, str | bytes]], key: tuple[str, ...], value: str
@@ -306,8 +305,16 @@ class _Transaction:
 
 @cache
 def _replacing(dialect: str, table: Table, key: tuple[str, ...], value: str) -> Executable:
-    statement = (sqlite_insert if dialect == "sqlite" else postgres_insert)(table)
-    return statement.on_conflict_do_update(index_elements=key, set_={value: statement.excluded[value]})
+    # Each dialect has its own; the one that is not used is not loaded.
+    if dialect == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        ours = sqlite_insert(table)
+        return ours.on_conflict_do_update(index_elements=key, set_={value: ours.excluded[value]})
+    from sqlalchemy.dialects.postgresql import insert as postgres_insert
+
+    theirs = postgres_insert(table)
+    return theirs.on_conflict_do_update(index_elements=key, set_={value: theirs.excluded[value]})
 
 
 def _size(connection: Connection) -> int:

@@ -6,18 +6,41 @@ import re
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import contextmanager, suppress
+from typing import Final, NamedTuple
 
-from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError, UnavailableError
+from custody.adapters.file_system import start_write_back, wait_write_back
+from custody.errors import ConfigError, CustodyError, FormatError, IntegrityError, NotFoundError, UnavailableError
 
-__all__ = ["LocalBlob", "LocalWriter", "check_part", "explained", "is_part", "reason", "same_content", "split_key"]
+__all__ = [
+    "READ",
+    "STRETCH",
+    "Draft",
+    "LocalBlob",
+    "LocalWriter",
+    "check_part",
+    "discard_draft",
+    "explained",
+    "is_part",
+    "link_draft",
+    "meaning",
+    "reason",
+    "same_content",
+    "split_key",
+]
 
 _MAX_KEY: Final = 512
 _MAX_PART: Final = 200
 _CHUNK: Final = 1 << 20
 
 _PART: Final = re.compile(r"[a-z0-9_-][a-z0-9._-]*", re.ASCII)
+
+# O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
+READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a blob is opened."""
+
+STRETCH: Final = 32 << 20
+"""Bytes that a writer is ahead of the disk, at least; and twice that at most."""
 
 _HINTS: Final = {
     errno.ENOSPC: "make room on the store's file system",
@@ -56,12 +79,17 @@ def explained(key: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
-            raise IntegrityError(f"store: {key}: a link, or a file where a directory belongs") from error
-        if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
-            hint = "the file system must know hard links, and this user must be allowed to make and remove them"
-            raise ConfigError(f"store: {key}: {reason(error)}", hint=hint) from error
-        raise UnavailableError(f"store: {key}: {reason(error)}", hint=_HINTS.get(error.errno or 0, "")) from error
+        raise meaning(error, key) from error
+
+
+def meaning(error: OSError, key: str) -> CustodyError:
+    """Return the store error that an ``OSError`` means."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR):
+        return IntegrityError(f"store: {key}: a link, or a file where a directory belongs")
+    if error.errno in (errno.EPERM, errno.EOPNOTSUPP):
+        hint = "the file system must know hard links, and this user must be allowed to make and remove them"
+        return ConfigError(f"store: {key}: {reason(error)}", hint=hint)
+    return UnavailableError(f"store: {key}: {reason(error)}", hint=_HINTS.get(error.errno or 0, ""))
 
 
 def reason(error: OSError) -> str:
@@ -129,20 +157,36 @@ class LocalBlob:
 
 
 class LocalWriter:
-    """A temporary file being filled. The store that made it closes and publishes it."""
+    """A temporary file being filled. The store that made it closes and publishes it.
+
+    What it holds goes to the disk while it is filled, a stretch behind the writer: so the fsync at the end of 100 GB
+    has a few seconds to go and not minutes, and the page cache is not full of what it cannot drop.
+    """
 
     def __init__(self, descriptor: int, key: str) -> None:
         self._descriptor = descriptor
         self._key = key
+        self._size = 0
+        self._begun = 0  # bytes on their way to the disk
 
     def write(self, data: bytes | memoryview, /) -> None:
         """See ``BlobWriter.write``. ``ValueError`` after the block that it was made for."""
         if self._descriptor < 0:
             raise ValueError("the blob is written already")
         view = memoryview(data).cast("B")
+        self._size += len(view)
         while view:
             with explained(self._key):
                 view = view[os.write(self._descriptor, view) :]
+        if self._size - self._begun >= STRETCH:
+            before = self._begun
+            self.hurry()
+            wait_write_back(self._descriptor, max(0, before - STRETCH), before)
+
+    def hurry(self) -> None:
+        """Start writing to the disk what is not on its way yet."""
+        start_write_back(self._descriptor, self._begun, self._size)
+        self._begun = self._size
 
     def end(self) -> None:
         """Refuse writes from now on."""
@@ -159,3 +203,38 @@ def same_content(first: int, second: int) -> bool:
             return False
         offset += len(piece)
     return True
+
+
+class Draft(NamedTuple):
+    """A temporary file that is to become a blob: key, directory and file (both open), names."""
+
+    key: str
+    directory: int
+    file: int
+    temporary: str
+    name: str
+
+
+def link_draft(directory: int, temporary: str, name: str, file: int) -> bool:
+    """Give the temporary file its name. False where that name holds something else."""
+    try:
+        if temporary:
+            os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+        else:  # what is followed is the kernel's own way from a descriptor to its file
+            os.link(f"/proc/self/fd/{file}", name, dst_dir_fd=directory, follow_symlinks=True)
+    except FileExistsError:
+        existing = os.open(name, READ, dir_fd=directory)
+        try:
+            return stat.S_ISREG(os.fstat(existing).st_mode) and same_content(file, existing)
+        finally:
+            os.close(existing)
+    return True
+
+
+def discard_draft(directory: int, temporary: str, file: int) -> None:
+    """Remove the temporary name, if it is still ours, and close the file. What fails here, ``sweep`` removes later."""
+    with suppress(OSError):
+        if temporary and os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
+            os.unlink(temporary, dir_fd=directory)
+    with suppress(OSError):  # what was acknowledged has been fsynced
+        os.close(file)

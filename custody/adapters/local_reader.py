@@ -8,11 +8,11 @@ unnoticed: that is for logs, whose files never change, and whose reader believes
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Self
 
-from custody.adapters.local_files import explained, split_key
+from custody.adapters.local_files import check_part, meaning, split_key
 from custody.adapters.store_local import LocalStore
 from custody.errors import IntegrityError, NotFoundError
 
@@ -46,29 +46,33 @@ class LocalReader:
 
     def get(self, key: str, limit: int) -> bytes:
         """Return the bytes of a file. ``NotFoundError``; ``IntegrityError`` for no regular file or a larger one."""
-        *folders, name = split_key(key)
-        with explained(key):
-            try:
-                file = os.open(name, _READ, dir_fd=self._folder(folders))
-            except FileNotFoundError:
-                raise NotFoundError(f"store: there is no {key}") from None
-            try:
-                return _read(file, key, limit)
-            finally:
-                os.close(file)
+        folder, _, name = key.rpartition("/")
+        check_part(name, key)
+        try:
+            file = os.open(name, _READ, dir_fd=self._folder(folder))
+        except FileNotFoundError:
+            raise NotFoundError(f"store: there is no {key}") from None
+        except OSError as error:
+            raise meaning(error, key) from error
+        try:
+            return _read(file, key, limit)
+        except OSError as error:
+            raise meaning(error, key) from error
+        finally:
+            os.close(file)
 
     def list(self, prefix: str) -> Iterable[str]:
         """Yield the keys that begin with ``prefix``."""
         return self._store.list(prefix)
 
-    def _folder(self, parts: Sequence[str]) -> int:
+    def _folder(self, name: str) -> int:
         """Return an open directory. ``FileNotFoundError`` where there is none."""
-        if not parts:
+        if not name:
             return self._root
-        name = "/".join(parts)
         found = self._folders.get(name)
         if found is None:
-            found = self._folders[name] = os.open(parts[-1], _DIRECTORY, dir_fd=self._folder(parts[:-1]))
+            *_, last = split_key(name)
+            found = self._folders[name] = os.open(last, _DIRECTORY, dir_fd=self._folder(name.rpartition("/")[0]))
         self._folders.move_to_end(name)
         if len(self._folders) > _OPEN:
             os.close(self._folders.popitem(last=False)[1])

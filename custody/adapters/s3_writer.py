@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from custody.adapters.s3_client import explained
 from custody.crypto.digests import hasher
@@ -24,7 +24,8 @@ PART: Final = 8 << 20
 """Bytes of a part, the first 1,000 times."""
 
 _STEP: Final = 1000
-_AHEAD: Final = 3  # parts under way: with the one being filled, the memory of a writer
+_AHEAD: Final = 64 << 20  # bytes under way, in whole parts and at least one: with the part being filled, our memory
+_MOST_AHEAD: Final = 3  # parts under way at most
 
 
 def part_size(number: int) -> int:
@@ -103,7 +104,7 @@ class S3Writer:
 
     def _put(self) -> None:
         with explained(self._key):
-            self._client.put_object(Bucket=self._bucket, Key=self._name, Body=bytes(self._gathered), IfNoneMatch="*")
+            self._client.put_object(Bucket=self._bucket, Key=self._name, Body=_body(self._gathered), IfNoneMatch="*")
 
     def _complete(self, upload: str) -> None:
         with explained(self._key):
@@ -129,7 +130,7 @@ class S3Writer:
             with explained(self._key):
                 begun = self._client.create_multipart_upload(Bucket=self._bucket, Key=self._name)
             self._upload = begun["UploadId"]
-        self._gather(_AHEAD - 1)
+        self._gather(max(1, min(_MOST_AHEAD, _AHEAD // part_size(self._number))) - 1)
         body, self._gathered = self._gathered, bytearray()
         self._under_way.append(self._pool.submit(self._part, self._upload, self._number, body))
         self._number += 1
@@ -142,6 +143,11 @@ class S3Writer:
     def _part(self, upload: str, number: int, body: bytearray) -> "CompletedPartTypeDef":
         with explained(self._key):
             sent = self._client.upload_part(
-                Bucket=self._bucket, Key=self._name, UploadId=upload, PartNumber=number, Body=bytes(body)
+                Bucket=self._bucket, Key=self._name, UploadId=upload, PartNumber=number, Body=_body(body)
             )
         return {"PartNumber": number, "ETag": sent["ETag"]}
+
+
+def _body(data: bytearray) -> bytes:
+    """Say of a bytearray that it will do: the library takes one without a copy, and its types forget to say so."""
+    return cast("bytes", data)

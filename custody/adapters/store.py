@@ -9,8 +9,8 @@
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from custody.adapters.http_pool import Around
 from custody.adapters.store_local import LocalStore
+from custody.adapters.surroundings import Around
 from custody.errors import ConfigError
 from custody.ports import Store
 

@@ -1,10 +1,15 @@
 """A directory as a store: the key is the path below it, the blob is the file.
 
-How a write survives a crash: the bytes go to ``.tmp-<pid>-<n>`` in the blob's own directory and are fsynced; then
-``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the directory is
-fsynced. New directories are fsynced into their parents first. A crash leaves at most a ``.tmp-`` file, which no key can
-name and ``sweep`` removes. After an fsync that failed, the next one may succeed and prove nothing: the store then takes
-no more writes for as long as the process lives (``StoppedError``). Whoever starts again writes the same blobs anew.
+How a write survives a crash: the bytes go to a file without a name in the blob's own directory (``O_TMPFILE``) and are
+fsynced; then ``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the
+directory is fsynced. New directories are fsynced into their parents first. So whoever dies before the link, by whatever
+signal, leaves nothing. Where the file system has no such files (NFS), and where a blob is replaced, the file is called
+``.tmp-<pid>-<n>`` meanwhile; a crash leaves that, no key can name it, and ``sweep`` removes it. After an fsync that
+failed, the next one may succeed and prove nothing: the store then takes no more writes for as long as the process lives
+(``StoppedError``). Whoever starts again writes the same blobs anew.
+
+Blobs to which nothing leads yet may wait with all that, and be made durable together (``Settler``): one ``syncfs``
+instead of two fsyncs each, where the file system is one whose ``syncfs`` is known to be as good.
 
 How a path cannot lead outside: keys are checked, and every path is walked from one open descriptor of the root, part by
 part, with O_NOFOLLOW. So a symbolic link planted inside is refused. The descriptor also pins the file system: when that
@@ -19,20 +24,25 @@ import os
 import stat
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from custody.adapters.file_system import can_sync_whole, sync_whole
 from custody.adapters.local_files import (
+    READ,
+    Draft,
     LocalBlob,
     LocalWriter,
     check_part,
+    discard_draft,
     explained,
     is_part,
+    link_draft,
     reason,
-    same_content,
     split_key,
 )
 from custody.adapters.whole_blobs import read_whole
@@ -43,11 +53,13 @@ __all__ = ["LocalStore"]
 _CHUNK: Final = 1 << 20
 _DAY: Final = 24 * 3600
 _TEMPORARY: Final = ".tmp-"
+_SYNCERS: Final = 16  # files that are synced at the same time: the file system makes one commit of them
+_AT_ONCE: Final = 128  # files of one call that are open
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: opening a FIFO that somebody planted must not wait for its other end.
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS: Final = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+_NO_NAMELESS: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR})  # what a file system says that has no such files
 
 
 class _Turn:
@@ -71,16 +83,20 @@ class LocalStore:
             self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise ConfigError(f"store {root}: {reason(error)}", hint=f"mkdir -m 750 {root}") from error
+        self._settles = can_sync_whole(self._root)
         self._finalizer = weakref.finalize(self, os.close, self._root)
         self._numbers = count()
+        self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync")
         self._stopped = ""
         self._turns: dict[str, _Turn] = {}
         self._durable: set[str] = set()  # directories that this process has fsynced into their parents
+        self._nameless = os.access("/proc/self/fd", os.X_OK)  # whence a file without a name is linked
 
     def close(self) -> None:
         """Give up the directory. A second call does nothing; blobs that are open stay open."""
         self._finalizer()
         self._root = -1
+        self._syncers.shutdown(wait=False)
 
     def put_new(self, key: str, source: BinaryIO | bytes) -> None:
         """See ``Store.put_new``. ``source`` is read to its end in pieces of 1 MiB."""
@@ -91,9 +107,62 @@ class LocalStore:
             while piece := source.read(_CHUNK):
                 writer.write(piece)
 
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """See ``Store.put_all``. Files are synced side by side, and each directory once."""
+        waiting = list(blobs.items())
+        for start in range(0, len(waiting), _AT_ONCE):
+            self._put_some(waiting[start : start + _AT_ONCE])
+
+    def _put_some(self, blobs: Sequence[tuple[str, bytes]]) -> None:
+        self._require_writable()
+        with ExitStack() as stack:
+            directories: dict[str, int] = {}
+            drafts = []
+            for key, data in blobs:
+                *folders, name = split_key(key)
+                with explained(key):
+                    if (directory := directories.get(folder := "/".join(folders))) is None:
+                        directory = stack.enter_context(self._folder(folders, create=True))
+                        directories[folder] = directory
+                    temporary, file = self._temporary(directory, named=False)
+                stack.callback(discard_draft, directory, temporary, file)
+                LocalWriter(file, key).write(data)
+                drafts.append(Draft(key, directory, file, temporary, name))
+            syncs = [self._syncers.submit(self._sync_draft, draft) for draft in drafts]
+            wait(syncs)  # all of them: the files are closed at the end of the block
+            for sync in syncs:
+                sync.result()
+            for draft in drafts:
+                with explained(draft.key):
+                    if not link_draft(draft.directory, draft.temporary, draft.name, draft.file):
+                        raise ConflictError(f"store: {draft.key} exists with other content")
+            for folder, directory in directories.items():
+                with explained(folder):
+                    self._sync_names(folder, directory)
+
+    def _sync_draft(self, draft: Draft) -> None:
+        with explained(draft.key):
+            self._sync(draft.file, thrown_away=True)
+
     def writer(self, key: str) -> AbstractContextManager[LocalWriter]:
         """See ``Store.writer``."""
         return self._write(key, replace=False)
+
+    @property
+    def settles(self) -> bool:
+        """See ``Settler.settles``."""
+        return self._settles
+
+    def unsettled_writer(self, key: str) -> AbstractContextManager[LocalWriter]:
+        """See ``Settler.unsettled_writer``. Where the file system is none that we know, it is settled at once."""
+        return self._write(key, replace=False, settled=not self._settles)
+
+    def settle(self) -> None:
+        """See ``Settler.settle``: one sync of the file system, instead of two for each blob."""
+        self._require_writable()
+        if self._settles:
+            with explained("the file system"):
+                self._sync(self._root, how=sync_whole)
 
     def put(self, key: str, data: bytes) -> None:
         """See ``Store.put``."""
@@ -110,7 +179,7 @@ class LocalStore:
         with explained(key):
             try:
                 with self._folder(folders) as directory:
-                    return LocalBlob(os.open(name, _READ, dir_fd=directory), key)
+                    return LocalBlob(os.open(name, READ, dir_fd=directory), key)
             except FileNotFoundError:
                 raise NotFoundError(f"store: there is no {key}") from None
 
@@ -155,9 +224,15 @@ class LocalStore:
         directory = os.open(".", _DIRECTORY, dir_fd=self._root)
         try:
             for depth, part in enumerate(folders, start=1):
-                if create:
-                    self._make(directory, part, "/".join(folders[:depth]))
+                path = "/".join(folders[:depth])
+                if create and path not in self._durable:
+                    self._make(directory, part, path)
                 try:
+                    below = os.open(part, _DIRECTORY, dir_fd=directory)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    self._make(directory, part, path)  # somebody has removed what we made
                     below = os.open(part, _DIRECTORY, dir_fd=directory)
                 except NotADirectoryError:
                     if not create and stat.S_ISREG(os.stat(part, dir_fd=directory, follow_symlinks=False).st_mode):
@@ -170,11 +245,8 @@ class LocalStore:
             os.close(directory)
 
     def _make(self, directory: int, part: str, path: str) -> None:
-        try:
+        with suppress(FileExistsError):
             os.mkdir(part, 0o750, dir_fd=directory)
-        except FileExistsError:
-            if path in self._durable:
-                return
         self._sync(directory)  # also where it existed: who made it may have crashed before this
         self._durable.add(path)
 
@@ -191,10 +263,10 @@ class LocalStore:
                 self._sync(directory)
                 turn.done = asked
 
-    def _sync(self, descriptor: int, *, thrown_away: bool = False) -> None:
+    def _sync(self, descriptor: int, *, thrown_away: bool = False, how: Callable[[int], None] | None = None) -> None:
         """Make durable. A full disk says so here at the latest, which is no doubt about a file that is thrown away."""
         try:
-            os.fsync(descriptor)
+            (how or os.fsync)(descriptor)
         except OSError as error:
             if not (thrown_away and error.errno in (errno.ENOSPC, errno.EDQUOT)):
                 self._stopped = reason(error)
@@ -208,29 +280,41 @@ class LocalStore:
             )
 
     @contextmanager
-    def _write(self, key: str, *, replace: bool) -> Iterator[LocalWriter]:
-        """Make a temporary file, and publish it under ``key`` when the block ends well."""
+    def _write(self, key: str, *, replace: bool, settled: bool = True) -> Iterator[LocalWriter]:
+        """Make a temporary file, and publish it under ``key`` when the block ends well; durably, if ``settled``."""
         self._require_writable()
         *folders, name = split_key(key)
         with ExitStack() as stack:
             with explained(key):
                 directory = stack.enter_context(self._folder(folders, create=True))
-                temporary, file = self._temporary(directory)
-            stack.callback(_discard, directory, temporary, file)
+                temporary, file = self._temporary(directory, named=replace)
+            stack.callback(discard_draft, directory, temporary, file)
             writer = LocalWriter(file, key)
             stack.callback(writer.end)
             yield writer
             with explained(key):
-                self._sync(file, thrown_away=True)
+                if settled:
+                    self._sync(file, thrown_away=True)
+                else:
+                    writer.hurry()
                 if replace:
                     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-                elif not _link(directory, temporary, name, file):
+                elif not link_draft(directory, temporary, name, file):
                     raise ConflictError(f"store: {key} exists with other content")
                 # If this fails the blob stays visible: another reader may rely on it. Who starts again and asks again
                 # gets it durable.
-                self._sync_names("/".join(folders), directory)
+                if settled:
+                    self._sync_names("/".join(folders), directory)
 
-    def _temporary(self, directory: int) -> tuple[str, int]:
+    def _temporary(self, directory: int, *, named: bool) -> tuple[str, int]:
+        """Make a file to be filled; its name is empty where it has none."""
+        if not named and self._nameless:
+            try:
+                return "", os.open(".", _NAMELESS, 0o640, dir_fd=directory)
+            except OSError as error:
+                if error.errno not in _NO_NAMELESS:
+                    raise
+                self._nameless = False
         while True:  # another process may have our number: in containers everybody is pid 1
             name = f"{_TEMPORARY}{os.getpid()}-{next(self._numbers)}"
             with suppress(FileExistsError):
@@ -274,25 +358,3 @@ class LocalStore:
                             os.unlink(entry.name, dir_fd=directory)
                             removed += 1
         return removed + sum(self._sweep([*folders, name], before) for name in below)
-
-
-def _link(directory: int, temporary: str, name: str, file: int) -> bool:
-    """Give the temporary file its name. False where that name holds something else."""
-    try:
-        os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
-    except FileExistsError:
-        existing = os.open(name, _READ, dir_fd=directory)
-        try:
-            return stat.S_ISREG(os.fstat(existing).st_mode) and same_content(file, existing)
-        finally:
-            os.close(existing)
-    return True
-
-
-def _discard(directory: int, temporary: str, file: int) -> None:
-    """Remove the temporary name, if it is still ours, and close the file. What fails here, ``sweep`` removes later."""
-    with suppress(OSError):
-        if os.path.samestat(os.stat(temporary, dir_fd=directory, follow_symlinks=False), os.fstat(file)):
-            os.unlink(temporary, dir_fd=directory)
-    with suppress(OSError):  # what was acknowledged has been fsynced
-        os.close(file)

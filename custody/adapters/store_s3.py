@@ -10,19 +10,20 @@ What still is not safe: whoever may write the bucket may delete what is not lock
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import BinaryIO, Final
 
 from custody.adapters.http_blob import HttpBlob
-from custody.adapters.http_pool import Around, HttpPool
+from custody.adapters.http_pool import HttpPool
 from custody.adapters.local_files import check_part, is_part
 from custody.adapters.s3_client import connect, explained
 from custody.adapters.s3_place import S3Place
 from custody.adapters.s3_presigner import S3Presigner
 from custody.adapters.s3_writer import S3Writer
+from custody.adapters.surroundings import Around
 from custody.adapters.whole_blobs import read_whole
 from custody.crypto.digests import hasher
 from custody.errors import ConfigError, ConflictError, NotFoundError, StoreError
@@ -35,6 +36,7 @@ _COMPARED: Final = 8 << 20
 _DAY: Final = 24 * 3600
 _SECONDS: Final = 900  # how long our own URLs hold
 _SENDERS: Final = 4
+_WRITERS: Final = 16
 _PROBE: Final = "probe/put-if-absent"
 _PROBED: Final = b"Custody asks here whether this store keeps what exists.\n"
 
@@ -47,11 +49,13 @@ class S3Store(S3Presigner):
         self._around = around
         self._http = HttpPool(place.ca)
         self._senders = ThreadPoolExecutor(_SENDERS, thread_name_prefix="s3")
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="s3 put")
         self._probing = threading.Lock()
         self._probed = False
 
     def close(self) -> None:
         """Give up connections and threads."""
+        self._writers.shutdown(wait=False, cancel_futures=True)
         self._senders.shutdown(wait=False, cancel_futures=True)
         self._http.close()
         self._client.close()
@@ -82,6 +86,13 @@ class S3Store(S3Presigner):
                 return
             while piece := source.read(_CHUNK):
                 writer.write(piece)
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        """See ``Store.put_all``. Sixteen requests are under way at once."""
+        puts = [self._writers.submit(self.put_new, key, data) for key, data in blobs.items()]
+        wait(puts)
+        for put in puts:
+            put.result()
 
     @contextmanager
     def writer(self, key: str) -> Iterator[BlobWriter]:

@@ -4,6 +4,7 @@ A worker gets bundles to examine and sends back what it read. Few tasks are give
 log is examined by the caller: starting processes would take longer.
 """
 
+import gc
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -24,6 +25,9 @@ _ALONE: Final = 4
 
 _AHEAD: Final = 3
 """Tasks for each process that are given out ahead."""
+
+_COLLECT: Final = (100_000, 20, 20)
+"""Thresholds of the collector of cycles: here many small things are made, none of them in a cycle."""
 
 
 def directory_source(reader: LocalReader) -> Source:
@@ -50,6 +54,8 @@ def pooled(directory: Path, source: Source, processes: int | None = None) -> Exa
 
 def _together(directory: Path, workers: int, first: Task, tasks: Iterator[Task]) -> Generator[Bundle, None, None]:
     # Spawned, not forked: the caller may have threads.
+    collect = gc.get_threshold()
+    gc.set_threshold(*_COLLECT)
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_open, initargs=(directory,))
     try:
         given: deque[Future[Sequence[Bundle]]] = deque([pool.submit(_examine, first)])
@@ -59,6 +65,7 @@ def _together(directory: Path, workers: int, first: Task, tasks: Iterator[Task])
             given += [pool.submit(_examine, task) for task in islice(tasks, 1)]
     finally:
         pool.shutdown(cancel_futures=True)
+        gc.set_threshold(*collect)
 
 
 _examiner: Examiner | None = None  # of a worker: its process has no other
@@ -66,6 +73,8 @@ _examiner: Examiner | None = None  # of a worker: its process has no other
 
 def _open(directory: Path) -> None:
     global _examiner  # noqa: PLW0603 - what an initializer prepares has no other place
+    gc.freeze()  # modules and their functions, which stay
+    gc.set_threshold(*_COLLECT)
     _examiner = Examiner(directory_source(LocalReader(directory)))
 
 

@@ -1,7 +1,8 @@
 """Puts an audit together: where the log lies, what is pinned, what an earlier run saw."""
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from custody.adapters import small_files
 from custody.adapters.home import Home
 from custody.adapters.local_reader import LocalReader
 from custody.app.audit_pool import directory_source, pooled
+from custody.app.deployment import read_bundle
 from custody.app.roots import load_roots, read_envelope
 from custody.audit.report import Report
 from custody.audit.saved import MAX_SAVED, Saved
@@ -19,6 +21,7 @@ from custody.audit.view import Judged, LogView, check_receipt
 from custody.entries.entry import Entry
 from custody.entries.receipt_file import MAX_RECEIPT_FILE, encode_receipt, parse_receipt
 from custody.errors import ConfigError, FormatError, IntegrityError, NotFoundError
+from custody.ports import Policy
 
 __all__ = [
     "Audit",
@@ -38,7 +41,7 @@ class Audit:
 
     ``directory`` is where the log lies, unless a broker serves it. With ``anew`` nothing is skipped that an earlier run
     judged; with ``structure`` only hashes, checkpoints and trust roots are verified. ``processes`` examine the log, by
-    default one for each core.
+    default one for each core. ``policies`` are the folders of policies, with which answers are derived again.
     """
 
     home: Home
@@ -49,6 +52,7 @@ class Audit:
     anew: bool = False
     structure: bool = False
     processes: int | None = None
+    policies: Sequence[Path] = ()
 
 
 @contextmanager
@@ -78,9 +82,19 @@ def audit(source: Source, how: Audit, *, progress: Callable[[int, int], None] | 
     if saved is not None and how.anew:
         saved = replace(saved, memory=b"")
     examine = pooled(how.directory, source, how.processes) if how.directory else None
-    report, memory = verify_log(source, pins, saved, Way(examine, how.structure, progress))
+    policies = _policies(how.policies)
+    report, memory = verify_log(source, pins, saved, Way(examine, how.structure, progress, policies))
+    for digest in policies:
+        if not how.structure and not report.asked[digest]:
+            report.remark("policy-unused", f"no request, grant or session was under the policy {digest} that was given")
     where = "a directory" if how.directory else "the broker"
     report.remark("freshness", f"freshness unverified: {where} cannot show that there is no newer entry")
+    if not how.directory:
+        report.remark(
+            "listed",
+            f"{report.checkpoints} kept checkpoints were compared, those that the broker lists: whether there are more "
+            "is only seen in the log's directory, or in a copy of it",
+        )
     seen = how.home.seen().size
     if seen > report.size:
         report.remark("seen", f"this home has seen a log of {seen} entries; those after {report.size} were not audited")
@@ -148,6 +162,16 @@ def _pins(how: Audit) -> Pins:
     return Pins(genesis, how.deployment or (profile.deployment if profile else None))
 
 
+def _policies(folders: Sequence[Path]) -> Mapping[str, Policy]:
+    """Load policies, by digest. Raises ``ConfigError`` for one that is none; needs cedarpy if there is one."""
+    if not folders:
+        return {}
+    from custody.adapters.policy_cedar import CedarPolicy
+
+    policies = [CedarPolicy(read_bundle(folder)) for folder in folders]
+    return {policy.digest: policy for policy in policies}
+
+
 def _saved(path: Path | None) -> Saved | None:
     if path is None:
         return None
@@ -163,13 +187,11 @@ def _saved(path: Path | None) -> Saved | None:
 
 @contextmanager
 def _broker(home: Home) -> Iterator[Source]:
+    from custody.adapters.surroundings import Surroundings
+    from custody.app.broker_log import BrokerLog
     from custody.client.link import Link
-    from custody.client.settings import Settings, Surroundings
+    from custody.client.settings import Settings
 
-    around = Surroundings(lambda: int(time.time()), _no_entropy)
-    with Link(Settings.of_home(home), around) as link:
-        yield Source(lambda path: link.call(lambda calls: calls.get_log_object(path)))
-
-
-def _no_entropy(size: int) -> bytes:
-    raise ValueError(f"an audit makes no secrets, and no {size} random bytes")
+    around = Surroundings(lambda: int(time.time()), os.urandom)  # for the pauses between attempts
+    with Link(Settings.of_home(home), around) as link, BrokerLog(link) as served:
+        yield served.source()

@@ -1,16 +1,14 @@
 """Puts a broker together from its configuration and runs it."""
 
 import asyncio
+import gc
 import hashlib
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
-
-import structlog
+from typing import Final, NamedTuple
 
 import custody
 from custody.adapters.ledger import open_journal
@@ -27,6 +25,8 @@ from custody.app.broker_parts import (
     store_at,
 )
 from custody.app.deployment import read_bundle
+from custody.app.logs import start_logging
+from custody.app.proving import proving
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import require_unseen
 from custody.broker.clock import SteadyClock
@@ -56,6 +56,8 @@ from custody.tlog.policy import Policy
 from custody.wire.tls import TlsFiles
 
 __all__ = ["OpenLedger", "build_digest", "open_ledger", "serve"]
+
+_log: Final = logging.getLogger("custody.broker")
 
 
 class _DocumentSigner:
@@ -90,7 +92,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
     contradict each other: nothing is served then.
     """
     harden_process()
-    _logging()
+    start_logging()
     with ExitStack() as stack:
         opened = open_ledger(config, folder, stack)
         ledger, journal, log = opened.ledger, opened.journal, opened.log
@@ -143,6 +145,8 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
             hellos=config.listen.hellos_per_minute,
             filed=config.listen.requests_per_minute,
         )
+        gc.freeze()  # what the start has made stays, however many entries it is: no collection looks at it again
+        gc.set_threshold(10_000)  # calls under way are no garbage; Python would look at them after every 700 objects
         try:
             asyncio.run(run(listen, context, refusals, ready))
         finally:
@@ -180,7 +184,7 @@ def open_ledger(config: BrokerConfig, folder: Path, stack: ExitStack) -> OpenLed
         clock=clock,
     )
     stack.callback(publisher.stop)
-    ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng)
+    ledger = Ledger(journal, publisher, state, identity, clock=clock, rng=_rng, prover=proving)
     holder.append(ledger)
     return OpenLedger(ledger, journal, log, signer.vkey)
 
@@ -228,20 +232,5 @@ def _rng(size: int) -> bytes:
     return bytes(buffer)
 
 
-def _logging() -> None:
-    """JSON lines on standard error. What goes in are names, statuses and counts: never a document or a key."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def _trouble(error: CustodyError) -> None:
-    structlog.get_logger("custody.broker").warning("trouble", error=type(error).__name__, message=error.message)
+    _log.warning("trouble", extra={"fields": {"error": type(error).__name__, "message": error.message}})

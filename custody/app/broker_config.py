@@ -80,7 +80,9 @@ class _Tls(_Table, frozen=True, kw_only=True):
 
 
 class _Listen(_Table, frozen=True, kw_only=True):
-    """Where to listen; connection ages in seconds. What an identity may do a minute: hellos; requests and releases."""
+    """Where to listen; connection ages in seconds. What an identity may do a minute: hellos; requests, releases
+    and versions.
+    """
 
     address: _Text
     max_connection_age: _Positive = 3600

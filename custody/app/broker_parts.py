@@ -7,9 +7,9 @@ from typing import Final
 
 from custody.adapters.store import open_store
 from custody.adapters.store_s3 import S3Store
+from custody.adapters.surroundings import Surroundings
 from custody.app.broker_config import BrokerConfig
 from custody.broker.context import LockRule
-from custody.client.settings import Surroundings
 from custody.crypto.secret import SecretBytes
 from custody.errors import ConfigError, CustodyError, UnavailableError
 from custody.ports import Presigner, Store

@@ -1,4 +1,4 @@
-"""Puts together what talks to a broker: a home's settings and memory, a connection, who signs, and the clock."""
+"""Puts together a person's tool that talks to a broker: settings and memory of a home, a connection, a key file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from custody.adapters.home import Home
-from custody.client.custody import Custody
-from custody.client.identity import DeviceIdentity, Identity
+from custody.adapters.surroundings import Surroundings
 from custody.client.link import dial
-from custody.client.settings import Settings, Surroundings
+from custody.client.settings import Settings
 from custody.crypto.keyfile import KeyFile
 from custody.custodian.desk import Desk
 from custody.custodian.keys import load_key, owner_of
-from custody.documents.dsse import Signer
 from custody.errors import ConfigError
 from custody.rules.trust import Trust
 
-__all__ = ["OwnKey", "client_of", "find_key", "open_desk", "person_identity"]
+__all__ = ["OwnKey", "find_key", "open_desk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,6 @@ def find_key(home: Home, given: Path | None) -> OwnKey | None:
     return OwnKey(path, file, person)
 
 
-def person_identity(key: OwnKey, signer: Signer) -> DeviceIdentity:
-    """Return a person who signs with an unlocked device."""
-    return DeviceIdentity(key.person, signer)
-
-
 @contextmanager
 def open_desk(home: Home, around: Surroundings) -> Iterator[Desk]:
     """Connect and take the trust roots, verified from the pinned genesis. Raises what is wrong with them."""
@@ -65,10 +58,3 @@ def open_desk(home: Home, around: Surroundings) -> Iterator[Desk]:
     trust = Trust(settings.deployment, settings.genesis, home.seen())
     with dial(settings, around.clock()) as calls:
         yield Desk(calls, trust, home, clock=around.clock, rng=around.rng, sleep=around.sleep)
-
-
-@contextmanager
-def client_of(home: Home, around: Surroundings, identity: Identity | None = None) -> Iterator[Custody]:
-    """Connect as a program does; without ``identity`` as the workload of the TLS files."""
-    with Custody(Settings.of_home(home), identity=identity, memory=home, around=around) as custody:
-        yield custody

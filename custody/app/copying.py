@@ -1,10 +1,11 @@
 """A second copy of what is sealed, in another store: for the day when somebody deletes the first."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
+from custody.app.settling import settle, writer_of
 from custody.app.versions import MAX_MANIFEST
 from custody.documents.content import Content
 from custody.documents.manifest import Manifest
@@ -12,8 +13,9 @@ from custody.errors import ConflictError, IntegrityError
 from custody.ports import Store
 from custody.segments.layout import FilePlan, manifest_key
 from custody.segments.scrub import check_stored
+from custody.segments.streams import Progress, ignore_progress
 
-__all__ = ["Copied", "copy_versions"]
+__all__ = ["Copied", "Meters", "copy_versions", "unmetered"]
 
 _PIECE: Final = 1 << 20
 _VERSIONS: Final = "versions/"
@@ -29,7 +31,16 @@ class Copied:
     was_there: bool
 
 
-def copy_versions(source: Store, target: Store, done: Callable[[Copied], None]) -> None:
+Meters = Callable[[str, int], AbstractContextManager[Progress]]
+"""Makes what is told the bytes of a version that are copied and checked; given its name and their sum."""
+
+
+def unmetered(_version: str, _size: int, /) -> AbstractContextManager[Progress]:
+    """Tell nobody."""
+    return nullcontext(ignore_progress)
+
+
+def copy_versions(source: Store, target: Store, done: Callable[[Copied], None], meters: Meters = unmetered) -> None:
     """Copy every version of ``source`` that ``target`` lacks; ``done`` is told of each. No key is needed, none is seen.
 
     The blobs are read back from ``target`` and compared with the digests in the content; the manifest goes last. So a
@@ -44,26 +55,36 @@ def copy_versions(source: Store, target: Store, done: Callable[[Copied], None]) 
         if key != manifest_key(bytes.fromhex(content.vid)):
             raise IntegrityError(f"{key}: a manifest under another vid than its own")
         plans = [FilePlan.of(content, index) for index in range(len(content.files))]
-        size = sum(plan.stored_size + plan.digests_size for plan in plans)
+        size = sum(length for plan in plans for _, length in _blobs(plan))
         if target.exists(key):
             if target.get(key, MAX_MANIFEST) != data:
                 raise ConflictError(f"{content.version}: the copy has another manifest")
             done(Copied(content.version, size, was_there=True))
             continue
-        for plan, file in zip(plans, content.files, strict=True):
-            for name in (plan.ciphertext_key, plan.digests_key):
-                if not target.exists(name):
-                    _copy(source, target, name)
-            with closing(target.open(plan.ciphertext_key)) as blob, closing(target.open(plan.digests_key)) as digests:
-                check_stored(plan, file, blob, digests)
-        target.put_new(key, data)
+        missing = [(name, length) for plan in plans for name, length in _blobs(plan) if not target.exists(name)]
+        with meters(content.version, sum(length for _, length in missing) + size) as progress:
+            for name, _ in missing:
+                _copy(source, target, name, progress)
+            for plan, file in zip(plans, content.files, strict=True):
+                with (
+                    closing(target.open(plan.ciphertext_key)) as blob,
+                    closing(target.open(plan.digests_key)) as digests,
+                ):
+                    check_stored(plan, file, blob, digests, progress=progress)
+            settle(target)
+            target.put_new(key, data)
         done(Copied(content.version, size, was_there=False))
 
 
-def _copy(source: Store, target: Store, key: str) -> None:
+def _blobs(plan: FilePlan) -> tuple[tuple[str, int], tuple[str, int]]:
+    return (plan.ciphertext_key, plan.stored_size), (plan.digests_key, plan.digests_size)
+
+
+def _copy(source: Store, target: Store, key: str, progress: Progress) -> None:
     buffer = memoryview(bytearray(_PIECE))
-    with closing(source.open(key)) as reader, target.writer(key) as writer:
+    with closing(source.open(key)) as reader, writer_of(target)(key) as writer:
         for offset in range(0, reader.size, _PIECE):
             piece = buffer[: reader.size - offset]
             reader.read_into(offset, piece)
             writer.write(piece)
+            progress(len(piece))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from custody.app.witness_claims import Claim
 from custody.audit.report import Report
 from custody.audit.source import Source
 from custody.audit.verify import Pins, Way, verify_log
@@ -27,7 +28,7 @@ from custody.tlog.note import Note, VKey
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import TILE_WIDTH
 
-__all__ = ["Claim", "Head", "Progress", "audited", "furthest", "published_head", "shown_reader"]
+__all__ = ["Head", "Progress", "audited", "furthest", "published_head", "shown_reader"]
 
 _UNREADABLE: Final = (FormatError, IntegrityError, NotFoundError)
 _SHOWN: Final = "checkpoint"
@@ -39,14 +40,6 @@ class Progress(Protocol):
     def __call__(self, what: str, done: int, total: int, /) -> None:
         """Take a word such as ``verified``, and the two numbers."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A checkpoint (a note) that ``where`` shows; nobody has verified it."""
-
-    where: str
-    note: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from custody.app.broker_config import BrokerConfig
 from custody.app.broker_parts import database_url, load_log_signer, load_row_key, secret_file, store_at
 from custody.app.left_behind import bury_stops, set_aside, unpublished_tiles
 from custody.app.log_head import (
-    Claim,
     Head,
     Progress,
     audited,
@@ -37,7 +36,7 @@ from custody.app.log_head import (
 )
 from custody.app.new_ledger import new_ledger
 from custody.app.roots import read_envelope
-from custody.app.witness_claims import ask_witnesses
+from custody.app.witness_claims import Claim, ask_witnesses
 from custody.audit.examine import read_document
 from custody.audit.report import Report
 from custody.audit.source import MAX_OBJECT, Source

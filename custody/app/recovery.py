@@ -28,6 +28,8 @@ from custody.errors import ConflictError, DeniedError, IntegrityError, NotFoundE
 from custody.ports import Store
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile
+from custody.segments.seal import LANES
+from custody.segments.streams import Finished, Progress, ignore_finished, ignore_progress
 
 __all__ = ["Held", "RecoveredFile", "check_free", "choose_files", "hold", "open_share", "rebuild_key", "write_files"]
 
@@ -157,13 +159,14 @@ def write_files(
     *,
     files: Sequence[int],
     rng: Callable[[int], bytes],
-    progress: Callable[[int], None] = lambda _done: None,
-    threads: int = 2,
+    progress: Progress = ignore_progress,
+    finished: Finished = ignore_finished,
+    threads: int = LANES,
 ) -> list[RecoveredFile]:
     """Decrypt files into the new directory ``out``: all of them, or none where one does not verify.
 
     They are written into a hidden directory beside it (mode 0700), fsynced, and renamed when all are done. ``rng``
-    names that directory.
+    names that directory. ``progress`` is told plaintext bytes, ``finished`` the path of each file that is written.
     """
     with _staging(out, rng) as stage:
         done = []
@@ -183,6 +186,7 @@ def write_files(
                 target = stack.enter_context(_NewFile(stage, plan.path))
                 opened.copy_to(target, progress=progress, threads=threads)
                 done.append(RecoveredFile(plan.path, plan.size, target.finish()))
+                finished(plan.path)
     return done
 
 

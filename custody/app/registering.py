@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from custody.adapters.home import Home
+from custody.adapters.surroundings import Surroundings
 from custody.app.versions import find_version
 from custody.client.link import Link
-from custody.client.settings import Settings, Surroundings
+from custody.client.settings import Settings
 from custody.entries.receipt import Receipt, Verified
 from custody.errors import IntegrityError
 from custody.ports import Store

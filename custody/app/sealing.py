@@ -4,28 +4,28 @@ Only public keys are needed: nobody is asked, and afterwards nobody holds the ke
 manifest last; so a seal that dies leaves nothing that anyone can see, and starting again is clean.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from custody.app.versions import MAX_MANIFEST, has_version, verify_manifest
-from custody.crypto import hpke, schedule, sharing
-from custody.crypto.secret import RandomInto, SecretBytes
+from custody.app.dealing import sharing_of, split_for, wraps_of
+from custody.app.versions import MAX_MANIFEST, verify_manifest
+from custody.crypto import schedule, sharing
+from custody.crypto.secret import RandomInto
 from custody.documents.actor import Person, Workload
 from custody.documents.content import SEGMENT_SIZES, Content, Label
-from custody.documents.dsse import Envelope, Signer, sign
-from custody.documents.manifest import Manifest, Wrap
+from custody.documents.dsse import Signer, sign
+from custody.documents.manifest import Manifest
 from custody.documents.root import Root, Roster
-from custody.documents.sharing import Sharing, SharingGroup, Slot, SlotHolder
-from custody.errors import ConflictError, CustodyError, DeniedError, FormatError
-from custody.ports import Clock, Rng, Store
-from custody.segments.layout import manifest_key, version_prefix
-from custody.segments.seal import FileToSeal, seal_version
-from custody.segments.streams import Sink
+from custody.documents.sharing import Sharing
+from custody.errors import DeniedError, FormatError
+from custody.ports import Clock, Rng
+from custody.segments.seal import LANES, FileToSeal, seal_version
+from custody.segments.streams import Finished, Progress, Sink, ignore_finished, ignore_progress
 from custody.values import U64, Time
 
-__all__ = ["SEGMENT", "IntoStore", "Sealed", "Sealing", "Target", "guarding_roster", "person_of", "require_new", "seal"]
+__all__ = ["OVER_A_NETWORK", "SEGMENT", "Sealed", "Sealing", "Target", "guarding_roster", "person_of", "seal"]
 
 SEGMENT: Final = 1 << 20
 """Default plaintext segment, bytes."""
@@ -54,11 +54,23 @@ class Sealed:
     sharing: Sharing
 
 
+OVER_A_NETWORK: Final = 16
+"""Files that end at once where each end waits for answers of a store or a broker."""
+
+
 class Target(Protocol):
     """Where a sealer writes a version: a store, or a broker that writes it into one."""
 
-    def begin(self, vid: bytes, job: Sealing) -> None:
-        """Be told what is coming. ``ConflictError`` where the name is taken."""
+    @property
+    def ends(self) -> int:
+        """How many files may end at once: a few on a disk, more over a network, where each end is a wait."""
+        ...
+
+    def sealing(self, vid: bytes, job: Sealing) -> AbstractContextManager[object]:
+        """Be told what is coming, for the length of a block; when that raises, throw away what was written of it.
+
+        Best effort: what is not published is invisible anyway. ``ConflictError`` where the name is taken.
+        """
         ...
 
     def writer(self, key: str) -> AbstractContextManager[Sink]:
@@ -69,38 +81,6 @@ class Target(Protocol):
         """Make the version visible. ``ConflictError`` where somebody was faster."""
         ...
 
-    def discard(self, vid: bytes) -> None:
-        """Throw away what was written of a version that will not be, best effort: it is invisible anyway."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class IntoStore:
-    """``Target`` for whoever may write the store."""
-
-    store: Store
-    version: str
-
-    def begin(self, _vid: bytes, _job: Sealing) -> None:
-        """See ``Target.begin``."""
-        require_new(self.store, self.version)
-
-    def writer(self, key: str) -> AbstractContextManager[Sink]:
-        """See ``Target.writer``."""
-        return self.store.writer(key)
-
-    def publish(self, vid: bytes, manifest: bytes) -> None:
-        """See ``Target.publish``."""
-        require_new(self.store, self.version)  # somebody may have been faster while the files were encrypted
-        self.store.put_new(manifest_key(vid), manifest)
-
-    def discard(self, vid: bytes) -> None:
-        """See ``Target.discard``. The manifest goes first: a store may have made it visible and failed to say so."""
-        with suppress(CustodyError):
-            self.store.delete(manifest_key(vid))
-            for key in list(self.store.list(version_prefix(vid))):
-                self.store.delete(key)
-
 
 def seal(
     job: Sealing,
@@ -110,24 +90,22 @@ def seal(
     rng: Rng,
     random_into: RandomInto,
     clock: Clock,
-    begin: Callable[[str], AbstractContextManager[object]] = nullcontext,
-    progress: Callable[[int], None] = lambda _done: None,
-    threads: int = 2,
+    progress: Progress = ignore_progress,
+    finished: Finished = ignore_finished,
+    threads: int = LANES,
 ) -> Sealed:
     """Seal a version into ``target`` under ``root``, the verified trust root in force.
 
-    ``begin`` is entered with the vid before the first blob is written, and left when the version is visible or its
-    blobs are gone: whoever keeps a note there finds what a killed process left behind. ``progress`` is told plaintext
-    bytes. Raises ``DeniedError`` where the root does not let this sealer seal this name, ``ConflictError`` where the
-    name is taken; then, and on every other error, nothing of the version is visible.
+    ``progress`` is told plaintext bytes, ``finished`` the path of each file that the target has whole.
+
+    Raises ``DeniedError`` where the root does not let this sealer seal this name, ``ConflictError`` where the name is
+    taken; then, and on every other error, nothing of the version is visible.
     """
     roster = guarding_roster(root, job.version, job.sealer, job.segment)
     if not job.files:
         raise FormatError(f"{job.version}: there is no file to seal")
     vid = rng(schedule.VID_SIZE)
-    target.begin(vid, job)
-    with begin(vid.hex()), ExitStack() as stack:
-        stack.push(lambda kind, *_: target.discard(vid) if kind is not None else None)
+    with target.sealing(vid, job), ExitStack() as stack:
         s = stack.enter_context(sharing.random_scalar(random_into))
         # K stays for as long as files need their keys; s is split at the end, so no shares lie about meanwhile.
         key = stack.enter_context(schedule.version_key(s, vid, root.deployment, job.version))
@@ -139,16 +117,17 @@ def seal(
             writer=target.writer,
             rng=rng,
             progress=progress,
+            finished=finished,
             threads=threads,
+            ends=target.ends,
         )
-        now = Time(clock())
         content = Content.parse(
             Content(
                 deployment=root.deployment,
                 version=job.version,
                 vid=vid.hex(),
                 key_commit=schedule.key_commit(key).hex(),
-                created=now,
+                created=Time(clock()),
                 sealer=job.sealer,
                 segment=U64(job.segment),
                 files=files,
@@ -161,11 +140,11 @@ def seal(
         )
         key.close()
         content_envelope = sign(content, [job.signer])
-        shares = _split(s, roster, random_into, stack)
-        shared = _sharing(root, job, content, roster, vid, shares, now)
+        shares = split_for(roster, s, random_into, stack)
+        shared = sharing_of(content, roster, shares)
         sharing_envelope = sign(shared, [job.signer])
         manifest = Manifest(
-            content=content_envelope, sharing=sharing_envelope, wraps=_wraps(root, roster, sharing_envelope, shares)
+            content=content_envelope, sharing=sharing_envelope, wraps=wraps_of(root, roster, sharing_envelope, shares)
         )
         encoded = _checked(manifest, root)
         target.publish(vid, encoded)
@@ -204,72 +183,6 @@ def person_of(root: Root, key_id: str) -> Person:
             hint="use the key file of a device in the trust root; custody root show lists them",
         )
     return Person(person=found[0].id)
-
-
-def require_new(store: Store, version: str) -> None:
-    """Raise ``ConflictError`` where the store holds this name and label."""
-    if has_version(store, version):
-        raise ConflictError(
-            f"{version} exists already in this store", hint="a version never changes; seal under another label"
-        )
-
-
-def _split(s: SecretBytes, roster: Roster, random_into: RandomInto, stack: ExitStack) -> dict[Slot, SecretBytes]:
-    """Split s for the roster and wipe it. The shares are wiped when the stack unwinds."""
-    groups = [sharing.Group(group.threshold, len(group.members)) for group in roster.groups]
-    shares = {
-        Slot(group=g, index=i): stack.enter_context(share)
-        for g, dealt in enumerate(sharing.split(s, groups, random_into))
-        for i, share in enumerate(dealt, start=1)
-    }
-    s.close()
-    return shares
-
-
-def _sharing(  # noqa: PLR0917 - in the order of the document
-    root: Root,
-    job: Sealing,
-    content: Content,
-    roster: Roster,
-    vid: bytes,
-    shares: dict[Slot, SecretBytes],
-    now: Time,
-) -> Sharing:
-    def holder(group: int, index: int, person: str) -> SlotHolder:
-        share = shares[Slot(group=group, index=index)]
-        return SlotHolder(person=person, commitment=sharing.share_commitment(vid, group, index, share.view).hex())
-
-    return Sharing(
-        deployment=root.deployment,
-        version=job.version,
-        content=content.digest,
-        generation=U64(0),
-        roster=roster.name,
-        groups=tuple(
-            SharingGroup(
-                name=group.name,
-                threshold=group.threshold,
-                slots=tuple(holder(g, i, person) for i, person in enumerate(group.members, start=1)),
-            )
-            for g, group in enumerate(roster.groups)
-        ),
-        reshare=None,
-        created=now,
-        signer=job.sealer,
-    )
-
-
-def _wraps(root: Root, roster: Roster, envelope: Envelope, shares: dict[Slot, SecretBytes]) -> tuple[Wrap, ...]:
-    """Wrap each share to every device of its slot's person."""
-    result: list[Wrap] = []
-    digest = bytes.fromhex(envelope.digest)
-    people = dict(zip(shares, roster.persons, strict=True))
-    for slot, share in shares.items():
-        person = root.person(people[slot])
-        for device in person.devices if person else ():
-            info = hpke.wrap_info(digest, slot.group, slot.index, bytes.fromhex(device.key_id))
-            result.append(Wrap(slot=slot, device=device.key_id, wrapped=hpke.seal(device.xwing, info, share.view)))
-    return tuple(result)
 
 
 def _checked(manifest: Manifest, root: Root) -> bytes:

@@ -7,7 +7,7 @@ note that can be locked is of a seal that died; the blobs of its vid are nobody'
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,10 +16,17 @@ from custody.adapters import small_files
 from custody.ports import Store
 from custody.segments.layout import manifest_key, version_prefix
 
-__all__ = ["Unfinished"]
+__all__ = ["Unfinished", "throw_away"]
 
 _VID: Final = re.compile(r"[0-9a-f]{64}")
 _MAX: Final = 8192
+
+
+def throw_away(store: Store, vid: bytes) -> None:
+    """Delete what lies under a vid, the manifest first: a store may have made it visible and failed to say so."""
+    store.delete(manifest_key(vid))
+    for key in list(store.list(version_prefix(vid))):
+        store.delete(key)
 
 
 class Unfinished:
@@ -30,8 +37,11 @@ class Unfinished:
         self._url: Final = url
 
     @contextmanager
-    def sealing(self, vid: str) -> Iterator[None]:
-        """Keep a note for the length of the block. It goes when the block ends, well or not; a kill leaves it."""
+    def sealing(self, vid: str) -> Iterator[Callable[[], None]]:
+        """Keep a note, locked for the length of the block; it goes when what is given is called, and stays otherwise.
+
+        Whoever is killed calls nothing, nor does a seal whose blobs could not be deleted.
+        """
         small_files.make_directory(self._directory, 0o700)
         path = self._directory / vid
         with small_files.explained(path):
@@ -44,9 +54,8 @@ class Unfinished:
                 os.close(descriptor)
                 raise
         try:
-            yield
+            yield lambda: path.unlink(missing_ok=True)
         finally:
-            path.unlink(missing_ok=True)
             os.close(descriptor)
 
     def sweep(self, store: Store) -> int:
@@ -60,8 +69,7 @@ class Unfinished:
                     continue
                 vid = bytes.fromhex(path.name)
                 if not store.exists(manifest_key(vid)):  # it may have died right after it was done
-                    for key in list(store.list(version_prefix(vid))):
-                        store.delete(key)
+                    throw_away(store, vid)
                     swept += 1
                 path.unlink(missing_ok=True)
         return swept

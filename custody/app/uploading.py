@@ -1,14 +1,16 @@
 """Sealing through a broker: for a sealer who has no store, only the right to seal a name."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Self
 
 from custody.adapters.home import Home
+from custody.adapters.surroundings import Surroundings
 from custody.app.registering import Registered, require_manifest
-from custody.app.sealing import Sealing
+from custody.app.sealing import OVER_A_NETWORK, Sealing
 from custody.client.link import Link
-from custody.client.settings import Settings, Surroundings
+from custody.client.settings import Settings
 from custody.client.upload import Upload
 from custody.documents.content import Content
 from custody.documents.manifest import Manifest
@@ -39,15 +41,26 @@ class IntoBroker:
             self._upload.close()
         self._link.close()
 
-    def begin(self, vid: bytes, job: Sealing) -> None:
-        """See ``Target.begin``. ``DeniedError`` where the broker does not let this sealer seal the name."""
+    @property
+    def ends(self) -> int:
+        """See ``Target.ends``."""
+        return OVER_A_NETWORK
+
+    @contextmanager
+    def sealing(self, vid: bytes, job: Sealing) -> Iterator[None]:
+        """See ``Target.sealing``. ``DeniedError`` where the broker does not let this sealer seal the name."""
         files = sorted(job.files, key=lambda file: file.path)
         plans = [FilePlan(vid, index, file.size, job.segment, file.path) for index, file in enumerate(files)]
         sizes = [plan.size for plan in plans]
         reply = self._link.call(lambda calls: calls.begin_upload(job.version, vid, job.segment, sizes))
         blobs = {plan.ciphertext_key: (plan.index, False, plan.stored_size) for plan in plans}
         blobs |= {plan.digests_key: (plan.index, True, plan.digests_size) for plan in plans}
-        self._upload = Upload(self._link, reply, blobs)
+        self._upload = upload = Upload(self._link, reply, blobs)
+        try:
+            yield
+        except BaseException:
+            upload.abort()
+            raise
 
     def writer(self, key: str) -> AbstractContextManager[Sink]:
         """See ``Target.writer``."""
@@ -59,11 +72,6 @@ class IntoBroker:
         content = Manifest.parse(manifest).content
         verified = self._link.verify(lambda trust: require_manifest(trust, receipt, content.digest))
         self.registered = Registered(content.document(Content).version, content.digest, verified.index)
-
-    def discard(self, _vid: bytes) -> None:
-        """See ``Target.discard``."""
-        if self._upload is not None:
-            self._upload.abort()
 
     def _begun(self) -> Upload:
         if self._upload is None:

@@ -7,17 +7,25 @@ deployment has granted nothing before that witness's first cosignature, and wher
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from custody.adapters.witness_http import HttpWitness
 from custody.app.broker_config import BrokerConfig
-from custody.app.log_head import Claim
 from custody.documents.root import Root
 from custody.errors import CustodyError
 from custody.publishing.history import open_signed, refuse_older_ledger
 from custody.rules.trust import policy_of
 from custody.tlog.note import VKey
 
-__all__ = ["ask_witnesses", "require_unseen"]
+__all__ = ["Claim", "ask_witnesses", "require_unseen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A checkpoint (a note) that ``where`` shows; nobody has verified it."""
+
+    where: str
+    note: bytes
 
 
 def ask_witnesses(config: BrokerConfig, root: Root, origin: str) -> tuple[Sequence[Claim], tuple[str, ...]]:

@@ -5,19 +5,18 @@ that covers a change of log key or witnesses satisfies the old and the new (desi
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from custody.audit.source import Source
 from custody.errors import FormatError, IntegrityError
-from custody.rules.roots import policies_of
 from custody.rules.state import State
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
 from custody.tlog.policy import Policy
 
-__all__ = ["Claim", "Cosigned", "cosigned", "kept_path", "kept_sizes", "policies_between"]
+__all__ = ["Claim", "Cosigned", "Kept", "cosigned", "epochs_between", "kept_path", "kept_sizes"]
 
 _LAST_TIME: Final = 253402300799  # 9999-12-31T23:59:59Z: what a document can say
 _KEPT: Final = re.compile(r"checkpoints/(0|[1-9][0-9]{0,18})")
@@ -48,6 +47,16 @@ class Cosigned:
     witnesses: tuple[str, ...]
 
 
+class Kept(NamedTuple):
+    """A kept checkpoint that was read ahead, and who cosigned it, if only the trust root of ``epoch`` (-1: none) is in
+    force; ``None`` where there is no quorum, and the judge says why.
+    """
+
+    claim: Claim
+    by: Cosigned | None
+    epoch: int
+
+
 def kept_path(size: int) -> str:
     """Return where the first published checkpoint of a size is kept."""
     return f"checkpoints/{size}"
@@ -70,15 +79,16 @@ def kept_sizes(source: Source) -> tuple[list[int] | None, list[str]]:
     return sorted(sizes), strange
 
 
-def policies_between(state: State, old: int, new: int) -> Sequence[Policy]:
-    """Return the policies that a checkpoint of size ``new`` satisfies when the one before it has size ``old``.
+def epochs_between(state: State, old: int, new: int) -> range:
+    """Return the epochs of the trust roots whose policies a checkpoint of size ``new`` satisfies when the one before it
+    has size ``old``.
 
     ``state`` holds all roots that were accepted in the first ``new`` entries, at least genesis.
     """
     places = [int(entry.index) for entry in state.root_entries]
     first = max((epoch for epoch, index in enumerate(places) if index < old), default=0)
     last = max((epoch for epoch, index in enumerate(places) if index < new), default=0)
-    return policies_of(state.roots[first : last + 1])
+    return range(first, last + 1)
 
 
 def cosigned(claim: Claim, policies: Iterable[Policy]) -> Cosigned:

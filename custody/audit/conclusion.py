@@ -21,6 +21,7 @@ def conclude(report: Report, state: State) -> None:
             f"{counted[0].name} is the only witness: if those who run the log run it too, they can rewrite history",
         )
     _remark_logs(report, state)
+    _remark_policies(report)
 
 
 def _remark_logs(report: Report, state: State) -> None:
@@ -39,6 +40,17 @@ def _remark_logs(report: Report, state: State) -> None:
         report.remark("log-key", "; ".join(rekeyed))
     if state.ended:
         report.remark("ended", f"{state.root.log_name} has ended, and no successor of it is here")
+
+
+def _remark_policies(report: Report) -> None:
+    """Say what the policy answered and nobody derived again."""
+    if report.unasked:
+        policies = ", ".join(f"{count} under policy {digest}" for digest, count in sorted(report.unasked.items()))
+        report.remark(
+            "policy",
+            f"what the policy answered was not derived again, of requests, grants and sessions: {policies}; "
+            "give the folder of each policy with --policy (and --anew, where --state remembers)",
+        )
 
 
 def _open(state: State) -> list[Open]:

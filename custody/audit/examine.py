@@ -10,11 +10,14 @@ are tuples of bytes and text.
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, NamedTuple
 
+from custody.audit.checkpoints import Claim, Cosigned, Kept, cosigned, kept_path
 from custody.audit.kinds import KINDS
 from custody.audit.report import Finding, Report
 from custody.audit.source import Source
@@ -27,8 +30,9 @@ from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundEr
 from custody.rules.watching import LOG_END
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import leaf_hash
+from custody.tlog.policy import Policy
 from custody.tlog.reader import TileReader
-from custody.tlog.tiles import ENTRIES, TILE_WIDTH, tile_width
+from custody.tlog.tiles import ENTRIES, TILE_WIDTH, Tile, tile_width
 
 __all__ = [
     "Anchors",
@@ -52,17 +56,21 @@ _LARGE: Final = 1 << 16  # bytes: a document beyond is read again by the judge, 
 
 
 class Anchors(NamedTuple):
-    """To whom certificate chains must lead: the SPIFFE roots of the trust root of an epoch."""
+    """What the trust root of an epoch asks for: to which SPIFFE roots certificate chains must lead, and who must have
+    signed checkpoints.
+    """
 
     epoch: int
     roots: tuple[bytes, ...]
     trust_domain: str
+    policy: Policy
 
 
 class Task(NamedTuple):
     """Bundles ``first`` to ``last`` (exclusive) under a checkpoint; entries before ``start`` were judged before.
 
-    With ``structure`` only the entries are looked into that change the trust root, or end the log before its successor.
+    ``kept`` are the sizes after ``start`` in these bundles of which a checkpoint is kept, ascending. With ``structure``
+    only the entries are looked into that change the trust root, or end the log before its successor.
     """
 
     checkpoint: Checkpoint
@@ -71,6 +79,7 @@ class Task(NamedTuple):
     start: int
     anchors: Anchors | None
     structure: bool
+    kept: tuple[int, ...] = ()
 
 
 class Flaw(NamedTuple):
@@ -117,7 +126,9 @@ class Bundle(NamedTuple):
     entries: Sequence[Examined] | None
     findings: Sequence[Finding]
     epoch: int
-    """Of the anchors that paths were verified with."""
+    """Of the anchors that paths and checkpoints were verified with."""
+    kept: Sequence[Kept] = ()
+    """The kept checkpoints that could be read."""
 
 
 Examine = Callable[[Iterator[Task]], Generator[Bundle, None, None]]
@@ -152,10 +163,12 @@ class Examiner:
         self._authority: _Authority | None = None
 
     def bundle(self, task: Task, index: int) -> Bundle:
-        """Examine one bundle of a task."""
+        """Examine one bundle of a task; the first one first."""
         report, size = Report(), task.checkpoint.size
         bundles, width = Bundles(self._source, report), tile_width(ENTRIES, index, size)
         epoch = task.anchors.epoch if task.anchors else -1
+        if self._source.ahead and index == task.first:
+            self._source.ahead(list(_objects(task)))
         found = bundles.read(index, width)
         if found is None:
             return Bundle("", None, report.findings, epoch)
@@ -164,11 +177,29 @@ class Examiner:
         stated = self._stated(task.checkpoint, index, width) or leaves
         bundles.compare_partials(index, stated)
         first = max(0, task.start - index * TILE_WIDTH)
-        examined = [
-            _examine(self._source, task, data, leaf, None if leaf == said else said)
+        parsed = [
+            _parsed(data, task) if leaf == said else None
             for data, leaf, said in zip(entries[first:], leaves[first:], stated[first:], strict=True)
         ]
-        return Bundle(path, examined, report.findings, epoch)
+        if self._source.ahead:
+            named = (entry.documents for entry in parsed if isinstance(entry, Entry))
+            self._source.ahead([document_path(item.envelope) for documents in named for item in documents])
+        examined = [
+            _examine(self._source, task, entry, Examined(data, leaf, None if leaf == said else said, "", ()))
+            for entry, data, leaf, said in zip(parsed, entries[first:], leaves[first:], stated[first:], strict=True)
+        ]
+        return Bundle(path, examined, report.findings, epoch, self._kept(task, index, epoch))
+
+    def _kept(self, task: Task, index: int, epoch: int) -> Sequence[Kept]:
+        """Read and verify the checkpoints kept in a bundle. What is not as it must be, the judge reads again."""
+        found = []
+        begin = bisect_right(task.kept, index * TILE_WIDTH)
+        for size in task.kept[begin : bisect_right(task.kept, (index + 1) * TILE_WIDTH)]:
+            with suppress(FormatError, IntegrityError, NotFoundError):
+                claim = Claim.read(kept_path(size), self._source.fetch(kept_path(size)))
+                if claim.checkpoint.size == size:
+                    found.append(Kept(claim, _cosigned(claim, task.anchors), epoch))
+        return found
 
     def _stated(self, checkpoint: Checkpoint, index: int, width: int) -> Sequence[bytes] | None:
         """Return the leaf hashes of a bundle that lead to the checkpoint's root, where they can be told."""
@@ -213,25 +244,54 @@ def inline_document(source: Source, reference: DocumentRef, kind: str) -> Envelo
         return Flaw("document-altered", error.message)
 
 
-def workloads(document: Document) -> Iterator[Workload]:
-    """Yield the workloads that a document names as those who sign it."""
-    for field in _ACTORS:
-        actor = getattr(document, field, None)
-        if isinstance(actor, Workload):
-            yield actor
+def workloads(document: Document) -> Sequence[Workload]:
+    """Return the workloads that a document names as those who sign it."""
+    actors = [getattr(document, field) for field in _actor_fields(type(document))]
+    return [actor for actor in actors if isinstance(actor, Workload)]
 
 
-def _examine(source: Source, task: Task, data: bytes, leaf: bytes, stated: bytes | None) -> Examined:
-    if stated is not None:
-        return Examined(data, leaf, stated, "", ())
+@cache
+def _actor_fields(kind: type[Document]) -> Sequence[str]:
+    return [field for field in _ACTORS if field in kind.__struct_fields__]
+
+
+def _cosigned(claim: Claim, anchors: Anchors | None) -> Cosigned | None:
+    """Verify a checkpoint's signatures; ``None`` where that fails or cannot be done, and the judge does it."""
+    if anchors is None:
+        return None
+    with suppress(CustodyError):
+        return cosigned(claim, [anchors.policy])
+    return None
+
+
+def _objects(task: Task) -> Iterator[str]:
+    """Yield what all bundles of a task need: themselves, their tiles, the checkpoints kept there."""
+    for index in range(task.first, task.last):
+        yield Tile(ENTRIES, index, tile_width(ENTRIES, index, task.checkpoint.size)).path()
+        yield Tile(0, index, tile_width(0, index, task.checkpoint.size)).path()
+    yield from map(kept_path, task.kept)
+
+
+def _parsed(data: bytes, task: Task) -> Entry | str | None:
+    """Parse an entry; say why it is none. ``None`` where it is not to be looked into."""
     if task.structure and not (b'"type":"root"' in data or all(part in data for part in _END)):
-        return Examined(b"", leaf, None, "", ())
+        return None
     try:
-        entry = Entry.parse(data)
+        return Entry.parse(data)
     except FormatError as error:
-        return Examined(data, leaf, stated, error.message, ())
-    documents = tuple(_document(source, reference, entry, task.anchors) for reference in entry.documents)
-    return Examined(data, leaf, stated, "", documents)
+        return error.message
+
+
+def _examine(source: Source, task: Task, entry: Entry | str | None, plain: Examined) -> Examined:
+    """Add to what is ``plain`` what an entry says."""
+    if isinstance(entry, Entry):
+        if not entry.documents:
+            return plain
+        documents = tuple(_document(source, reference, entry, task.anchors) for reference in entry.documents)
+        return plain._replace(documents=documents)
+    if isinstance(entry, str):
+        return plain._replace(problem=entry)
+    return plain if plain.stated is not None else plain._replace(data=b"")
 
 
 def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anchors | None) -> Read | Flaw | None:
@@ -245,7 +305,7 @@ def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anc
         document = envelope.document(kind)
     except FormatError:
         return None  # the rule that asks for it says why it is none
-    actors = list(workloads(document))
+    actors = workloads(document)
     path = _verified(envelope, actors[0], anchors, int(entry.time)) if len(actors) == 1 else None
     signatures = tuple((signature.keyid, signature.sig) for signature in envelope.signatures)
     return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path)
@@ -255,8 +315,9 @@ def _verified(envelope: Envelope, actor: Workload, anchors: Anchors | None, at: 
     """Verify what a workload signed; ``None`` where that fails or cannot be done, and the judge does it."""
     if anchors is None:
         return None
-    with suppress(CustodyError):
+    try:
         path = svid.check_path(actor.x5c, anchors.roots, anchors.trust_domain, at)
         keys.verify_svid_signature(actor.x5c[0], envelope.only_signature().sig, envelope.signed_bytes)
-        return path.identity, path.begin, path.end
-    return None
+    except CustodyError:
+        return None
+    return path.identity, path.begin, path.end

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from custody.audit.answers import Answers
 from custody.audit.checkpoints import Cosigned
 from custody.audit.deadline import Deadline, deadline
 from custody.audit.examine import Anchors, Examined, Flaw, document_path, inline_document, workloads
@@ -27,6 +28,7 @@ from custody.documents.dsse import Envelope
 from custody.documents.root import Root
 from custody.entries.entry import DocumentRef, Entry
 from custody.errors import CustodyError, FormatError
+from custody.ports import Policy
 from custody.rules.facts import MAX_SKEW
 from custody.rules.signers import INLINE
 from custody.rules.state import State
@@ -83,7 +85,7 @@ class Judge:
     wrong because of which entry, ``unread`` the first entry of which nothing could be told.
     """
 
-    def __init__(self, source: Source, report: Report, state: State) -> None:
+    def __init__(self, source: Source, report: Report, state: State, policies: Mapping[str, Policy]) -> None:
         self.state = state
         self.broken: dict[str, int] = {}
         self.unread: int | None = None
@@ -91,6 +93,7 @@ class Judge:
         self._report = report
         self._pending: deque[_Pending] = deque()
         self._ahead = _Ahead()
+        self._answers = Answers(report, policies)
 
     @property
     def pending(self) -> int:
@@ -99,11 +102,11 @@ class Judge:
 
     @property
     def anchors(self) -> Anchors | None:
-        """To whom certificate chains must lead at present."""
+        """What the trust root in force asks for."""
         if not self.state.roots:
             return None
         root = self.state.root
-        return Anchors(len(self.state.roots) - 1, root.spiffe_roots, root.trust_domain)
+        return Anchors(len(self.state.roots) - 1, root.spiffe_roots, root.trust_domain, root.checkpoint_policy)
 
     def lost(self, index: int, data: bytes) -> None:
         """Go on without an entry that cannot be believed. What ``data`` claims is used to tell what may follow."""
@@ -136,6 +139,7 @@ class Judge:
             self._wrong(index, entry, error)
             self._pass_over(index, entry)
             return
+        self._answers.judge(index, self.state, entry)
         root = before or self.state.root
         certificates = tuple(self._certificates(documents, root, entry.time)) if documents else ()
         until = deadline(self.state, entry)

@@ -22,6 +22,7 @@ reader should know; it makes no log wrong. The code of a finding says which chec
     time                     an entry states a later time than the witnesses who cosigned it, or an earlier one at
                              which something was allowed that was over when they did
     certificate              not valid when the entry was cosigned
+    policy                   the policy in force denies what the entry says it allowed
     empty                    the log holds no entry, so no trust root
 """
 
@@ -115,6 +116,10 @@ class Report:
     types: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    """What the policy was asked again, by its digest."""
+    unasked: Counter[str] = field(default_factory=Counter)
+    """What it was not, since the auditor has no policy of this digest."""
     open: list[Open] = field(default_factory=list)
     """Intents without an outcome, at the end of the log."""
     found: int = 0
@@ -157,6 +162,10 @@ class Report:
             "hashed": self.hashed,
             "ok": self.ok,
             "open": [item.data() for item in self.open],
+            "policies": {
+                digest: {"asked": self.asked[digest], "unasked": self.unasked[digest]}
+                for digest in sorted({*self.asked, *self.unasked})
+            },
             "remarks": [{"code": remark.code, "text": remark.text} for remark in self.remarks],
             "root": self.root.hex(),
             "size": self.size,

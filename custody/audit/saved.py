@@ -51,6 +51,8 @@ class Memory:
     audited: int = 0
     checkpoints: int = 0
     types: dict[str, int] = field(default_factory=dict)
+    asked: dict[str, int] = field(default_factory=dict)
+    unasked: dict[str, int] = field(default_factory=dict)
     found: int = 0
     findings: list[Finding] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)

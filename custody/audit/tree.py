@@ -171,6 +171,8 @@ def _listed(source: Source, full: Tile) -> Sequence[tuple[str, Tile]]:
         except FormatError:
             continue
         found.append((path, tile))
+    if source.ahead:
+        source.ahead([path for path, _ in found])
     return found
 
 

@@ -16,21 +16,23 @@ lead to the very tree that was seen; else everything is judged anew, and compare
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from custody.audit.checkpoints import Claim, Cosigned, cosigned, kept_sizes, policies_between
-from custody.audit.claims import first_log, largest, read_kept, read_shown
+from custody.audit.checkpoints import Claim, kept_sizes
+from custody.audit.claims import first_log, largest, read_shown
 from custody.audit.conclusion import conclude
 from custody.audit.examine import Bundle, Examine, Examined, Task, inline
+from custody.audit.heads import Heads
 from custody.audit.judge import Judge
 from custody.audit.report import Finding, Report
 from custody.audit.saved import Memory, Saved, Seen
 from custody.audit.source import Source
 from custody.audit.tree import TileCheck
 from custody.errors import FormatError, IntegrityError, NotFoundError
+from custody.ports import Policy
 from custody.rules.state import State
 from custody.tlog.merkle import Frontier, root_hash
 from custody.tlog.reader import TileReader
@@ -61,12 +63,13 @@ class Way:
 
     ``examine`` is what examines bundles: here and now, unless a pool is given. With ``structure`` only hashes, tiles,
     checkpoints, trust roots and the end of a log are verified, no other entry. ``progress`` is told how many entries of
-    how many are done.
+    how many are done. ``policies`` are those that the auditor has, by digest; what they answered is derived again.
     """
 
     examine: Examine | None = None
     structure: bool = False
     progress: Callable[[int, int], None] | None = None
+    policies: Mapping[str, Policy] = field(default_factory=dict)
 
 
 def verify_log(source: Source, pins: Pins, saved: Saved | None = None, way: Way = Way()) -> tuple[Report, Saved | None]:
@@ -119,28 +122,24 @@ class _Walk:
         self._pins = pins
         self._way = way
         self._examine = way.examine or inline(source)
-        self._shown = shown
-        self._sizes = None if sizes is None else frozenset(sizes)
-        self._points = None if sizes is None else {*sizes, *([shown.checkpoint.size] if shown else [])}
-        self._seen = {int(seen.size): seen.root for seen in saved.seen} if saved else {}
         self._earlier = saved.seen if saved else ()
+        self._heads = Heads(source, report, shown=shown, sizes=sizes, seen=self._earlier)
         self._tree = TileCheck(source, report)
-        self._judge = Judge(source, report, State(report.deployment, pins.genesis))
-        self._before = 0
+        self._judge = Judge(source, report, State(report.deployment, pins.genesis), way.policies)
         self._stopped = False
-        self._differing: list[tuple[Claim, bytes, bool]] = []
-        self._matched = 0
 
     def resume(self, memory: Memory, seen: Seen) -> None:
         """Go on where an earlier run ended."""
         report, size = self._report, int(seen.size)
         self._tree = TileCheck(self._source, report, Frontier(size, memory.edge), memory.rows)
-        self._judge = Judge(self._source, report, memory.state)
+        self._judge = Judge(self._source, report, memory.state, self._way.policies)
         self._judge.broken, self._judge.unread = memory.broken, memory.unread
-        self._before = self._matched = report.begun = size
+        self._heads.resume(size)
+        report.begun = size
         report.root = bytes.fromhex(seen.root)
         report.audited, report.hashed, report.checkpoints = memory.audited, size, memory.checkpoints
         report.types = Counter(memory.types)
+        report.asked, report.unasked = Counter(memory.asked), Counter(memory.unasked)
         report.findings += memory.findings
         report.found += memory.found
         report.remarks += memory.remarks
@@ -160,6 +159,8 @@ class _Walk:
             audited=report.audited,
             checkpoints=report.checkpoints,
             types=dict(report.types),
+            asked=dict(report.asked),
+            unasked=dict(report.unasked),
             found=report.found,
             findings=report.findings,
             remarks=report.lasting(),
@@ -171,8 +172,7 @@ class _Walk:
     def run(self, first: Claim) -> None:
         """Walk to the newest checkpoint, and to those that were kept and are newer."""
         self._stage(first)
-        newer = sorted(size for size in self._sizes or () if size > first.checkpoint.size)
-        for size in newer:
+        for size in self._heads.beyond(first.checkpoint.size):
             claim = None if self._stopped else self._newer(size, first)
             if claim is not None:
                 self._stage(claim)
@@ -180,13 +180,9 @@ class _Walk:
 
     def _newer(self, size: int, first: Claim) -> Claim | None:
         """Accept a kept checkpoint beyond the one shown if the trust root in force says so."""
-        claim = self._kept(size)
-        if claim is None or not self._judge.state.roots:
-            return None
-        try:
-            cosigned(claim, policies_between(self._judge.state, self._before, self._tree.size))
-        except IntegrityError as error:
-            self._report.find(Finding(None, "checkpoint-signature", error.message, claim.path))
+        claim = self._heads.kept(size)
+        state = self._judge.state
+        if claim is None or not state.roots or not self._heads.accept(claim, state, self._tree.size):
             return None
         self._report.remark(
             "shown-older",
@@ -204,7 +200,7 @@ class _Walk:
             self._stopped = True
             return
         if self._tree.size == size:  # nothing is new: what is shown is judged all the same
-            self._checkpoint(size, self._before)
+            self._heads.check(size, self._tree, self._judge)
         with closing(self._examine(self._tasks(claim))) as bundles:
             for bundle in bundles:
                 self._bundle(bundle)
@@ -221,7 +217,8 @@ class _Walk:
         first, end = begin // TILE_WIDTH, -(-size // TILE_WIDTH)
         while first < end and not self._stopped:
             last = min(end, first + _TOGETHER if self._judge.state.roots else first + 1)
-            yield Task(claim.checkpoint, first, last, begin, self._judge.anchors, self._way.structure)
+            kept = self._heads.within(max(begin, first * TILE_WIDTH), min(size, last * TILE_WIDTH))
+            yield Task(claim.checkpoint, first, last, begin, self._judge.anchors, self._way.structure, kept)
             first = last
 
     def _bundle(self, bundle: Bundle) -> None:
@@ -231,6 +228,7 @@ class _Walk:
             self._report.remark("stopped", f"nothing from entry {self._tree.size} on could be judged")
             self._stopped = True
             return
+        self._heads.expect(bundle.kept)
         for examined in bundle.entries:
             self._entry(examined, bundle)
             if not self._judge.state.roots:
@@ -259,59 +257,8 @@ class _Walk:
         if not self._judge.state.roots:
             return
         if index == 0:
-            self._checkpoint(0, self._before)
-        self._checkpoint(index + 1, self._before)
-        self._compare_seen()
-
-    def _checkpoint(self, size: int, before: int) -> None:
-        """Judge what was published at this size."""
-        if self._points is not None and size not in self._points:
-            return
-        kept = self._kept(size)
-        shown = self._shown if self._shown and self._shown.checkpoint.size == size else None
-        if shown and kept and shown.note == kept.note:
-            shown = None
-        policies = policies_between(self._judge.state, before, size)
-        for claim in (kept, shown):
-            if claim is None:
-                continue
-            by: Cosigned | None = None
-            try:
-                by = cosigned(claim, policies)
-            except IntegrityError as error:
-                self._report.find(Finding(None, "checkpoint-signature", error.message, claim.path))
-            self._compare_root(claim, by)
-        if self._matched == size:
-            self._settle()
-
-    def _compare_root(self, claim: Claim, by: Cosigned | None) -> None:
-        """Compare a checkpoint's root with that of the tree at this size."""
-        size, root = claim.checkpoint.size, self._tree.root()
-        if size and claim.checkpoint.root != root:  # the empty tree has one root, which was compared when it was read
-            self._differing.append((claim, root, by is not None))
-            return
-        self._settle()
-        self._matched = size
-        self._report.root = root
-        if by is not None:
-            self._report.checkpoints += 1
-            self._judge.covered(size, by)
-            self._before = size
-            self._report.cosigned, self._report.witnesses = (by.earliest, by.latest), by.witnesses
-
-    def _settle(self) -> None:
-        """The entries so far make a checkpoint's root: earlier checkpoints that differ were never of this log."""
-        newest = self._report.size
-        for claim, root, signed in self._differing:
-            text = (
-                f"{claim.path} states root {claim.checkpoint.root.hex()} for size {claim.checkpoint.size}, "
-                f"but the log of size {newest} has {root.hex()} there"
-            )
-            if signed:
-                self._report.find(Finding(None, "fork", f"two histories, both signed: {text}", claim.path))
-            else:
-                self._report.find(Finding(None, "checkpoint-inconsistent", text, claim.path))
-        self._differing.clear()
+            self._heads.check(0, self._tree, self._judge)
+        self._heads.check(index + 1, self._tree, self._judge)
 
     def _compare_predecessor(self, index: int, ended: bytes) -> None:
         """Where a successor has just begun, require that the final checkpoint it names is of the tree so far."""
@@ -323,42 +270,15 @@ class _Walk:
             text = f"its final checkpoint has root {stated.hex()}, the entries before it make {ended.hex()}"
             self._report.find(Finding(index, "fork", f"the successor does not go on where the log ended: {text}"))
 
-    def _compare_seen(self) -> None:
-        """Compare the tree with the one that an earlier run saw at this size."""
-        seen = self._seen.get(self._tree.size)
-        if seen is None:
-            return
-        root = self._tree.root().hex()
-        if root != seen:
-            text = f"an earlier run saw root {seen} for size {self._tree.size}, this log has {root} there"
-            self._report.find(Finding(None, "fork", f"two histories: {text}"))
-
     def _close(self) -> None:
         """Say what only the end can say."""
         report, state = self._report, self._judge.state
-        if self._differing:
-            claim, root, _ = self._differing[0]
-            more = len(self._differing) - 1
-            later = f", nor the roots of {more} later checkpoints" if more else ""
-            text = (
-                f"the entries do not make the root that {claim.path} states: {root.hex()} instead of "
-                f"{claim.checkpoint.root.hex()}{later}; up to entry {self._matched} they make that of a checkpoint"
-            )
-            report.find(Finding(self._matched, "tree", text, claim.path))
-        if self._matched != report.size:
-            report.sound_tree = False
+        self._heads.close()
         if self._earlier and int(self._earlier[-1].size) > report.size:
             saved = self._earlier[-1]
             text = f"an earlier run saw size {saved.size} with root {saved.root}, this log has size {report.size}"
             report.find(Finding(None, "rollback", f"{text} with root {report.root.hex()}"))
         conclude(report, state)
-
-    def _kept(self, size: int) -> Claim | None:
-        """Read a kept checkpoint; ``None`` where there is none, and after a finding."""
-        shown = self._shown is not None and self._shown.checkpoint.size == size
-        if self._sizes is not None and size not in self._sizes and not shown:
-            return None
-        return read_kept(self._source, self._report, size, shown=shown)
 
 
 def _continues(source: Source, claim: Claim, seen: Seen) -> bool:

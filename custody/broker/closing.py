@@ -4,6 +4,7 @@ from custody.broker.context import Context
 from custody.broker.sessions import Session
 from custody.entries.entry import served_of
 from custody.errors import CustodyError
+from custody.rules.state import State
 from custody.rules.stopping import overdue
 
 __all__ = ["close_overdue", "end_session", "wipe", "wipe_keys"]
@@ -17,9 +18,12 @@ def end_session(context: Context, session: Session, outcome: str, reason: str | 
     """
     served = session.end()
     ledger = context.ledger
-    with ledger.reading() as state:
-        found = state.requests[session.request]
-        if session.digest in found.sessions:
+
+    mine = False
+
+    def log(state: State) -> None:
+        nonlocal mine
+        if session.digest in state.requests[session.request].sessions:
             session.outcome = ledger.append(
                 "session-outcome",
                 request=session.request,
@@ -30,6 +34,14 @@ def end_session(context: Context, session: Session, outcome: str, reason: str | 
                 served=served_of({file: count for file, count in served.items() if count}, session.ranges),
                 parent=session.entry,
             )
+            mine = True
+
+    try:
+        ledger.together(log)
+    except BaseException:
+        if mine:  # it was to be committed, and was not
+            session.outcome = None
+        raise
     context.sessions.remove(session.digest)
     return session.outcome
 

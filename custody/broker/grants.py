@@ -1,35 +1,20 @@
 """Decisions, releases, and the grant that follows when a quorum is there."""
 
 import hashlib
-from datetime import UTC, datetime
 
 from custody.broker.context import Context
 from custody.documents.decision import Decision
 from custody.documents.dsse import Envelope
 from custody.documents.manifest import WRAPPED_SHARE
 from custody.documents.release import Release
-from custody.documents.request import Request
 from custody.errors import ConflictError, DeniedError, FormatError, IntegrityError
-from custody.ports import Facts
+from custody.rules.asking import ask, grant_question
 from custody.rules.facts import find_request
 from custody.rules.quorum import approvers, met
 from custody.rules.signers import device_signature
+from custody.rules.state import State
 
-__all__ = ["decide", "policy_facts", "release_share", "try_grant"]
-
-
-def policy_facts(request: Request, now: int, approved_by: tuple[str, ...] = ()) -> Facts:
-    """What the policy sees of a request; sizes in bytes, times in seconds, ``hour`` in UTC."""
-    return {
-        "beneficiary": str(request.beneficiary),
-        "purpose": str(request.purpose),
-        "mode": str(request.mode),
-        "duration": min(int(request.duration), 2**62),
-        "bytes": min(int(request.bytes), 2**62),
-        "sessions": min(int(request.sessions), 2**62),
-        "hour": datetime.fromtimestamp(now, UTC).hour,
-        "approvers": list(approved_by),
-    }
+__all__ = ["decide", "release_share", "try_grant"]
 
 
 def decide(context: Context, envelope: Envelope) -> int:
@@ -39,34 +24,36 @@ def decide(context: Context, envelope: Envelope) -> int:
     """
     ledger = context.ledger
     decision = envelope.document(Decision)
-    with ledger.reading() as state:
+
+    def log(state: State) -> int:
         found = find_request(state, decision.request)
         before = next((item for item in found.decisions if item.envelope == envelope), None)
-        if before is None:
-            party = device_signature(envelope, decision.person, state.root)
-            index = ledger.append(
-                "decision",
-                actor=party,
-                documents={"decision": envelope},
-                version=found.request.version,
-                content=found.request.content,
-                sharing=decision.sharing,
-                request=found.digest,
-                terms=decision.terms,
-                slot=decision.slot,
-                verdict=decision.verdict,
-                parent=found.entry,
-            )
-        else:
-            index = int(before.entry.index)
-    try_grant(context, found.digest)
+        if before is not None:
+            return int(before.entry.index)
+        return ledger.append(
+            "decision",
+            actor=device_signature(envelope, decision.person, state.root),
+            documents={"decision": envelope},
+            version=found.request.version,
+            content=found.request.content,
+            sharing=decision.sharing,
+            request=found.digest,
+            terms=decision.terms,
+            slot=decision.slot,
+            verdict=decision.verdict,
+            parent=found.entry,
+        )
+
+    index = ledger.together(log)
+    try_grant(context, decision.request)
     return index
 
 
 def try_grant(context: Context, request: str) -> bool:
     """Grant a request if the approvals that count now make a quorum and the policy agrees; tell whether it did."""
     ledger = context.ledger
-    with ledger.reading() as state:
+
+    def grant(state: State) -> bool:
         found = find_request(state, request)
         now = ledger.clock()
         version = state.versions[found.request.version]
@@ -77,8 +64,7 @@ def try_grant(context: Context, request: str) -> bool:
             if not met(version.sharing, persons) or now >= terms.open_before:
                 continue
             try:
-                facts = {**policy_facts(found.request, now, persons), "mode": str(terms.mode)}
-                context.policy.check("grant", str(terms.beneficiary), found.request.version, facts)
+                ask(context.policy, grant_question(found.request, terms, persons, now))
             except DeniedError:
                 continue  # the request stays as it is: what a policy forbids now (an hour, say) it may allow later
             ledger.append(
@@ -93,7 +79,9 @@ def try_grant(context: Context, request: str) -> bool:
                 parent=found.entry,
             )
             return True
-    return False
+        return False
+
+    return ledger.together(grant)
 
 
 def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> int:
@@ -106,7 +94,8 @@ def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> int:
     if len(wrapped) != WRAPPED_SHARE:
         message = f"wrapped share: {len(wrapped)} bytes, expected {WRAPPED_SHARE}"
         raise FormatError(message)
-    with ledger.reading() as state:
+
+    def log(state: State) -> int:
         found = find_request(state, release.request)
         recipient = next((item for item in release.recipients if item.broker == ledger.identity.id), None)
         if recipient is None:
@@ -130,3 +119,5 @@ def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> int:
             parent=found.entry,
             also=lambda transaction: transaction.put_share(found.digest, str(release.slot), wrapped),
         )
+
+    return ledger.together(log)

@@ -2,18 +2,21 @@
 
 An entry is judged by ``custody.rules.step`` and appended in the same critical section, so state and journal move
 together: when a rule refuses, neither has changed; when the commit fails, the state is folded anew from what the
-journal really holds. Entries that come while a transaction is being committed share the next one: an fsync takes
-milliseconds, whatever it is for. Nobody sees the state before it is committed.
+journal really holds. What comes while a transaction is being committed shares the next one, looking at the state
+included (``together``): an fsync takes milliseconds, whatever it is for. Nobody sees the state before it is committed.
 """
 
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
 
 from custody.broker.clock import SteadyClock
+from custody.broker.folding import Prover, fold, nobody
 from custody.documents.dsse import Envelope, Signer
 from custody.documents.root import Root
 from custody.entries.entry import DocumentRef, Entry, Party
@@ -27,8 +30,12 @@ from custody.values import Time
 
 __all__ = ["BrokerIdentity", "Ledger", "reference"]
 
+_T = TypeVar("_T")
+
 _PAGE: Final = 1024
-_GROUP: Final = 256  # entries that are committed together at most
+_GROUP: Final = 256  # acts that are committed together at most
+_CROWD: Final = 4  # acts in a commit, from which on the next one waits a little for more
+_GATHER: Final = 0.02  # seconds
 # What waits for the log and for a clock that behaves. Ends and stops never wait.
 _GRANTING: Final = frozenset(
     {"manifest", "request", "decision", "release", "grant", "opening-intent", "session-intent", "hello"}
@@ -51,17 +58,32 @@ class BrokerIdentity:
 
 
 @dataclass(slots=True)
-class _Wanted:
-    """An entry that somebody wants appended, and what came of it."""
+class _Act(Generic[_T]):
+    """What somebody wants done while the state stands still, and what came of it."""
 
-    kind: str
-    documents: Mapping[str, Envelope]
-    also: Callable[[JournalTransaction], None] | None
-    fields: Mapping[str, object]
-    index: int = -1
-    entry: Entry | None = None
-    error: Exception | None = None
-    done: bool = False
+    work: Callable[[State], _T]
+    future: "Future[_T]" = field(default_factory=Future)
+    result: _T | None = None
+    error: BaseException | None = None
+
+    def tell(self) -> None:
+        """Let the one who waits go on."""
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)  # type: ignore[arg-type]  # it is what ``work`` returned
+
+
+@dataclass(slots=True)
+class _Group:
+    """The transaction under way and what was appended in it. ``torn``: an entry was judged and is not whole yet.
+    ``publish``: something of it is to be published at once.
+    """
+
+    transaction: JournalTransaction
+    added: list[tuple[int, Entry]] = field(default_factory=list)
+    torn: bool = False
+    publish: bool = False
 
 
 def reference(envelope: Envelope, kind: str) -> DocumentRef:
@@ -81,18 +103,24 @@ class Ledger:
         *,
         clock: SteadyClock,
         rng: Rng,
+        prover: Prover = nobody,
     ) -> None:
         self.identity = identity
         self.clock = clock
         self.rng = rng
         self.publisher = publisher
         self._journal = journal
+        self._prover = prover
         self._pinned = (state.deployment, state.genesis)
         self._state = state
         self._stale = False
         self._lock = threading.RLock()
         self._reader = threading.local()
-        self._queue: deque[_Wanted] = deque()
+        self._group: _Group | None = None  # while it is not None, the lock is held
+        self._queue: deque[_Act[Any]] = deque()
+        self._gate = threading.Lock()
+        self._draining = False
+        self._writer = ThreadPoolExecutor(1, "ledger")
         self._by_request: dict[str, list[int]] = defaultdict(list)
         self._request_of: dict[str, str] = {}
         self._listeners: list[Callable[[str], None]] = []
@@ -102,9 +130,7 @@ class Ledger:
         with self._lock:
             state = State(*self._pinned)
             self._by_request, self._request_of = defaultdict(list), {}
-            for index, entry in self.entries(0):
-                documents = {item.envelope: self.envelope(item.envelope) for item in entry.documents}
-                step(state, entry, documents)
+            for index, entry in fold(self._journal, state, self._prover):
                 self._index(index, entry)
             self._state, self._stale = state, False
 
@@ -125,78 +151,143 @@ class Ledger:
         """
         return self._state
 
+    def together(self, work: Callable[[State], _T]) -> _T:
+        """Let ``work`` look at the state and append what follows from it; return what it returns, once committed.
+
+        The commit is shared with others, so ``work`` must wait for nothing and keep nothing of the state; what it does
+        beside appending must be undone when this raises. Raises what ``work`` raises: what it had appended stands
+        then; or ``UnavailableError`` when the journal fails: nothing has happened then.
+        """
+        if self._group is not None and getattr(self._reader, "writes", False):
+            return work(self._state)
+        act = _Act(work)
+        if getattr(self._reader, "depth", 0):  # the caller has looked at the state and must find it as it was
+            self._run([act])
+            return act.future.result()
+        return self._enqueue(act).result()
+
+    def submit(self, work: Callable[[State], _T]) -> "Future[_T]":
+        """Do as ``together`` does, without waiting for it. Cancelled before its turn, nothing of it is done."""
+        return self._enqueue(_Act(work))
+
     def append(
         self,
         kind: str,
         *,
         documents: Mapping[str, Envelope] | None = None,
         also: Callable[[JournalTransaction], None] | None = None,
+        publish: bool = True,
         **fields: object,
     ) -> int:
         """Judge and append one entry; returns its index. It is committed then, and not yet published.
 
-        ``documents`` are envelopes by payload kind; ``also`` runs in the same transaction. Raises what the rules raise,
-        or ``UnavailableError`` when the journal does; nothing has happened then.
+        ``documents`` are envelopes by payload kind; ``also`` runs in the same transaction. ``publish`` is false for an
+        entry that another follows at once: both are published together then, without waiting for a round each. Raises
+        what the rules raise, or ``UnavailableError`` when the journal does; nothing has happened then. Within
+        ``together`` it is committed with the rest.
         """
-        if kind in _GRANTING:
-            self.clock.require_steady()
-            self.publisher.require_room()
-        wanted = _Wanted(kind, documents or {}, also, fields)
-        if getattr(self._reader, "depth", 0):  # the caller has looked at the state and must find it as it was
-            self._commit([wanted])
-        else:
-            self._queue.append(wanted)
-            with self._lock:  # whoever comes first commits for all who wait here: one fsync for many
-                while not wanted.done:
-                    self._commit([self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))])
-        if wanted.error is not None:
-            raise wanted.error
-        self.publisher.notify()
-        for listener in self._listeners:
-            listener((wanted.entry and wanted.entry.request) or "")
-        return wanted.index
 
-    def _commit(self, group: Sequence["_Wanted"]) -> None:
-        """Judge and append a group in one transaction; the lock is held. Each learns what became of its own entry.
+        def work(state: State) -> int:
+            index = self._add(state, kind, documents or {}, also, fields)
+            if publish and self._group is not None:
+                self._group.publish = True
+            return index
 
-        A rule refuses one entry and leaves the state as it was: the others go on. Any other failure means that nothing
-        of the group has happened.
+        return self.together(work)
+
+    def _enqueue(self, act: _Act[_T]) -> "Future[_T]":
+        with self._gate:
+            self._queue.append(act)
+            idle, self._draining = not self._draining, True
+        if idle:
+            self._writer.submit(self._drain)
+        return act.future
+
+    def _drain(self) -> None:
+        """Do what waits, as much as has gathered in one commit: one fsync for many."""
+        group: Sequence[_Act[Any]] = ()
+        while True:
+            if len(group) >= _CROWD:
+                time.sleep(_GATHER)
+            with self._gate:
+                group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
+                if not group:
+                    self._draining = False
+                    return
+            try:
+                self._run([act for act in group if act.future.set_running_or_notify_cancel()])
+            except BaseException:
+                self._writer.submit(self._drain)  # who comes after them must not wait for ever
+                raise
+
+    def _run(self, acts: Sequence[_Act[Any]]) -> None:
+        """Do a group in one transaction. Each learns what became of its own.
+
+        What is refused leaves the state as it was: the others go on. Any other failure means that nothing of the group
+        has happened.
         """
+        done: _Group | None = None
+        try:
+            with self._lock:
+                done = self._commit(acts)
+        finally:
+            if done is not None and done.publish:
+                self.publisher.notify()
+            for act in acts:
+                act.tell()
+        for _, entry in done.added if done is not None else ():
+            for listener in self._listeners:
+                listener(entry.request or "")
+
+    def _commit(self, acts: Sequence[_Act[Any]]) -> _Group | None:
+        """Do a group in one transaction and return it, or ``None`` where nothing has happened; the lock is held."""
         size = 0
         try:
             state = self._current()
             size = state.size
             with self._journal.transaction() as transaction:
                 self._require_alone(transaction.size, size)
-                for wanted in group:
-                    before = state.size
+                self._group = group = _Group(transaction)
+                self._reader.writes = True
+                for act in acts:
                     try:
-                        self._add(wanted, state, transaction)
+                        act.result = act.work(state)
                     except Exception as error:
-                        if state.size != before:
+                        if group.torn:
                             raise
-                        wanted.error = error
+                        act.error = error
         except BaseException as error:
             # The state may be ahead of the journal now; whoever looks next folds it anew first.
             self._stale = self._stale or self._state.size > size
             reason = error if isinstance(error, Exception) else UnavailableError("the broker was interrupted")
-            for wanted in group:
-                wanted.error = wanted.error or reason
+            for act in acts:
+                act.error = act.error or reason
             if reason is not error:
                 raise
+            return None
         else:
-            for wanted in group:
-                if wanted.entry is not None and wanted.error is None:
-                    self._index(wanted.index, wanted.entry)
+            for index, entry in group.added:
+                self._index(index, entry)
+            return group
         finally:
-            for wanted in group:
-                wanted.done = True
+            self._group, self._reader.writes = None, False
 
-    def _add(self, wanted: "_Wanted", state: State, transaction: JournalTransaction) -> None:
-        documents = wanted.documents
+    def _add(
+        self,
+        state: State,
+        kind: str,
+        documents: Mapping[str, Envelope],
+        also: Callable[[JournalTransaction], None] | None,
+        fields: Mapping[str, object],
+    ) -> int:
+        group = self._group
+        assert group is not None  # noqa: S101 - for mypy: only ``_commit`` does what acts do
+        if kind in _GRANTING:
+            self.clock.require_steady()
+            self.publisher.require_room(state.size)
         entry = Entry(
             schema="custody/entry/v1",
-            type=wanted.kind,  # type: ignore[arg-type]  # callers pass literals; Entry refuses any other on parse
+            type=kind,  # type: ignore[arg-type]  # callers pass literals; Entry refuses any other on parse
             id=self.rng(16).hex(),
             time=Time(self.clock()),
             broker=self.identity.id,
@@ -204,20 +295,23 @@ class Ledger:
             root=state.root_digest or next(iter(documents.values())).digest,
             policy=(state.root if state.roots else next(iter(documents.values())).document(Root)).policy,
             documents=tuple(reference(envelope, name) for name, envelope in documents.items()),
-            **wanted.fields,  # type: ignore[arg-type]  # checked by Entry.parse below
+            **fields,  # type: ignore[arg-type]  # checked by Entry.parse below
         )
         data = entry.encode()
         entry = Entry.parse(data)
         step(state, entry, {item.envelope_digest: item for item in documents.values()})
-        wanted.index = transaction.append(data)
-        wanted.entry = entry
+        group.torn = True  # from here on, state and transaction belong together
+        index = group.transaction.append(data)
         for envelope in documents.values():
-            transaction.add_document(envelope.envelope_digest, envelope.encode())
-        if wanted.also:
-            wanted.also(transaction)
+            group.transaction.add_document(envelope.envelope_digest, envelope.encode())
+        if also:
+            also(group.transaction)
+        group.added.append((index, entry))
+        group.torn = False
+        return index
 
     def on_change(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with the request digest (or "") after every entry, from the thread that appended it."""
+        """Call ``listener`` with the request digest (or "") after every entry, from the thread that committed it."""
         self._listeners.append(listener)
 
     def entries(self, start: int) -> Iterator[tuple[int, Entry]]:

@@ -167,6 +167,9 @@ def _finish(context: Context, lease: str, parent: Parent, keys: dict[int, FileKe
                 outcome="ok",
                 persons=releasers(state, found),
                 key_commit=version.content.key_commit,
+                # The shares have done their work: neither they nor the seed that opens them are needed again.
+                also=lambda transaction: transaction.delete_shares(found.digest),
+                publish=False,  # the session's intent follows
             )
             context.vault.put_lease(lease, keys)
             kept = True
@@ -175,6 +178,4 @@ def _finish(context: Context, lease: str, parent: Parent, keys: dict[int, FileKe
         if not kept:
             for holder in (keys,) if isinstance(keys, Keeper) else keys.values():
                 holder.close()
-    # The shares have done their work: neither they nor the seed that opens them are needed again.
     context.vault.drop_seed(request)
-    ledger.forget_shares(request)

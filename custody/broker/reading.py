@@ -13,10 +13,12 @@ from custody.crypto.sodium import wipe
 from custody.documents.dsse import Envelope
 from custody.documents.session import OpenSession
 from custody.entries.receipt import Receipt
-from custody.errors import CustodyError, DeniedError, FormatError
+from custody.errors import ConflictError, CustodyError, DeniedError, FormatError
+from custody.rules.asking import ask, session_question
 from custody.rules.facts import find_lease
 from custody.rules.opening import check_open, session_size
 from custody.rules.signers import verify_actor
+from custody.rules.state import State
 from custody.segments.layout import FilePlan
 from custody.segments.open import SegmentDecryptor
 
@@ -58,12 +60,7 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
         check_open(found, document, session_size(state, found, document.files), ledger.clock())
         if document.xwing is not None:
             check_direct(context, document.xwing, sum(item.last - item.first + 1 for item in document.files))
-        context.policy.check(
-            "session",
-            document.workload.spiffe,
-            found.request.version,
-            {"purpose": str(found.request.purpose), "mode": str(found.lease.mode), "bytes": int(document.bytes)},
-        )
+        ask(context.policy, session_question(found.request, found.lease, int(document.bytes)))
     ensure_open(context, document.lease)
     session, index, content_digest = _begin(context, envelope, document)
     try:
@@ -82,7 +79,9 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
 
 def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple[Session, int, str]:
     ledger = context.ledger
-    with ledger.reading() as state:
+    begun: list[Session] = []
+
+    def log(state: State) -> tuple[Session, int, str]:
         found = find_lease(state, document.lease)
         version = state.versions[found.request.version]
         index = ledger.append(
@@ -109,8 +108,16 @@ def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple
             entry=entry,
             not_after=int(found.lease.not_after),
         )
-        context.sessions.add(session)
+        context.sessions.add(session)  # here, where no stop can come between: one that comes later finds it
+        begun.append(session)
         return session, index, version.content_envelope
+
+    try:
+        return ledger.together(log)
+    except BaseException:
+        for session in begun:  # another with this document, which began before, goes on
+            context.sessions.remove(session.digest)
+        raise
 
 
 def _lent(context: Context, session: Session, file: int) -> bytes:
@@ -170,11 +177,22 @@ def read_digests(context: Context, session: Session, file: int) -> Iterator[byte
 
 
 def close_session(context: Context, peer: Peer, digest: str) -> int:
-    """End a session for its job and return the index of the outcome's entry. ``DeniedError`` where it has none."""
-    session = context.sessions.get(digest, peer.identity)
-    index = end_session(context, session, "ok", None)
-    close_overdue(context, session.request)  # the last session of a lease takes its keys with it
+    """End a session for its job and return the index of the outcome's entry, also when it was ended before.
+
+    ``DeniedError`` for what is no session of this job; ``ConflictError`` for one that has no outcome, or whose intent
+    was never witnessed, so that the job was told that it did not open.
+    """
+    ended = context.sessions.ended(digest, peer.identity)
+    if ended is not None and not ended.witnessed:
+        message = "the session did not open"
+        raise ConflictError(message)
+    if ended is not None:
+        index = ended.outcome
+    else:
+        session = context.sessions.get(digest, peer.identity)
+        index = end_session(context, session, "ok", None)
+        close_overdue(context, session.request)  # the last session of a lease takes its keys with it
     if index is None:
         message = "the session is over, and has no outcome: its lease ended first"
-        raise DeniedError(message, hint="it counts its whole ceiling")
+        raise ConflictError(message, hint="it counts its whole ceiling")
     return index

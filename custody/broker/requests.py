@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from custody.broker.context import Context, Peer, known_peer
-from custody.broker.grants import policy_facts
 from custody.crypto.secret import SecretBytes
 from custody.documents.actor import Broker, Person, actor_name
 from custody.documents.dsse import Envelope, sign
@@ -14,6 +13,7 @@ from custody.documents.request import Request
 from custody.documents.terms import Terms
 from custody.errors import NotFoundError
 from custody.ports import JournalTransaction
+from custody.rules.asking import ask, request_question
 from custody.rules.quorum import excluded
 from custody.rules.requesting import check_request
 from custody.rules.signers import verify_actor
@@ -58,9 +58,7 @@ def submit(context: Context, peer: Peer, envelope: Envelope) -> RequestView:
         if not known:
             party = verify_actor(envelope, request.requester, state.root, ledger.clock())
             sharing = check_request(state, request, ledger.clock()).sharing_digest
-            context.policy.check(
-                "request", party.id.removeprefix("person:"), request.version, policy_facts(request, ledger.clock())
-            )
+            ask(context.policy, request_question(request, party.id, ledger.clock()))
     if known:
         return view(context, peer, digest)
     broker = Broker(broker=ledger.identity.id)

@@ -7,6 +7,7 @@ is lost with this memory can be spent twice.
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from typing import Final
 
 from custody.documents.content import Content
 from custody.documents.request import indexes
@@ -17,6 +18,9 @@ from custody.ports import Pinned
 from custody.segments.open import SegmentDecryptor
 
 __all__ = ["Session", "Sessions"]
+
+_ENDED: Final = 10_000
+"""Sessions remembered after their end, for jobs that end one which was ended for them."""
 
 
 class Session:
@@ -114,11 +118,12 @@ class Session:
 
 
 class Sessions:
-    """All live sessions of this process, by digest."""
+    """All live sessions of this process, by digest; and the last that ended, for whoever closes one twice."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
+        self._ended: dict[str, Session] = {}  # their keys are wiped; in the order of their ends
 
     def add(self, session: Session) -> None:
         """Let a session begin."""
@@ -141,10 +146,21 @@ class Sessions:
         with self._lock:
             return [session for session in self._sessions.values() if session.lease == lease]
 
-    def remove(self, digest: str) -> None:
-        """Forget a session that has ended."""
+    def ended(self, digest: str, identity: str) -> Session | None:
+        """Return a session of this job that ended a while ago; ``None`` if there is none, or it is long past."""
         with self._lock:
-            self._sessions.pop(digest, None)
+            session = self._ended.get(digest)
+        return session if session is not None and session.identity == identity else None
+
+    def remove(self, digest: str) -> None:
+        """Serve a session that has ended no more."""
+        with self._lock:
+            session = self._sessions.pop(digest, None)
+            if session is None:
+                return
+            self._ended[digest] = session
+            if len(self._ended) > _ENDED:
+                del self._ended[next(iter(self._ended))]
 
     def all(self) -> list[Session]:
         """Return every live session."""

@@ -8,18 +8,26 @@ Entries and all other documents say who uses what, and why; to a workload they a
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import Future
+from itertools import islice
 from typing import Final
 
 from custody.broker.context import Context, Peer, known_peer
 from custody.broker.requests import concerns
 from custody.documents.dsse import Envelope
 from custody.documents.hello import Hello
-from custody.errors import NotFoundError
+from custody.errors import DeniedError, FormatError, NotFoundError
 from custody.rules.signers import verify_actor
 
-__all__ = ["adopt_root", "hello", "log_object", "roots"]
+__all__ = ["MAX_PATHS", "adopt_root", "hello", "log_names", "log_object", "log_objects", "roots"]
+
+MAX_PATHS: Final = 256
+"""Objects that are asked for at once."""
 
 _MAX_OBJECT: Final = 256 * (2 + 65_535)  # bytes of a full entry bundle
+_MAX_TOGETHER: Final = 4 << 20  # bytes of objects in one answer, but for a larger one alone
+_MAX_NAMES: Final = 10_000  # in one answer
+_LISTED: Final = ("checkpoints/", "tile/")
 _LOG_PATH: Final = re.compile(
     r"\A(?:checkpoint|checkpoints/[0-9]{1,20}|documents/[0-9a-f]{64}"
     r"|tile/(?:entries|[0-9]{1,2})/(?:x[0-9]{3}/){0,6}[0-9]{3}(?:\.p/[0-9]{1,3})?)\Z"
@@ -43,15 +51,17 @@ def adopt_root(context: Context, envelope: Envelope) -> int:
     return ledger.append("root", documents={"root": envelope}, parent=parent)
 
 
-def hello(context: Context, peer: Peer, envelope: Envelope) -> int:
-    """Log a tool's nonce; the witnessed entry names the root in force. Returns its index."""
+def hello(context: Context, peer: Peer, envelope: Envelope) -> "Future[int]":
+    """Log a tool's nonce; the witnessed entry names the root in force. Waits for nothing; the index of the entry comes.
+
+    A glance is enough to see who asks: the rules judge it by the state that it is appended to.
+    """
     ledger = context.ledger
     document = envelope.document(Hello)
-    with ledger.reading() as state:
-        known_peer(state, peer)
-        actor = verify_actor(envelope, document.actor, state.root, ledger.clock())
-    # Not inside the block: so it shares its commit with others. The rules judge it once more, as of then.
-    return ledger.append("hello", actor=actor, documents={"hello": envelope})
+    state = ledger.glance()
+    known_peer(state, peer)
+    actor = verify_actor(envelope, document.actor, state.root, ledger.clock())
+    return ledger.submit(lambda _: ledger.append("hello", actor=actor, documents={"hello": envelope}))
 
 
 def log_object(context: Context, peer: Peer, path: str) -> bytes:
@@ -61,6 +71,47 @@ def log_object(context: Context, peer: Peer, path: str) -> bytes:
     if not _LOG_PATH.match(path) or not (person or _open_to(context, peer, path)):
         raise NotFoundError("there is no such object in the log")
     return context.log.get(path, _MAX_OBJECT)
+
+
+def log_objects(context: Context, peer: Peer, paths: Sequence[str]) -> Sequence[bytes | None]:
+    """Return the first of several objects, at least one; ``None`` is one that is not there. For persons.
+
+    Raises ``DeniedError``, ``FormatError`` for no path or too many.
+    """
+    _require_person(context, peer)
+    if not 1 <= len(paths) <= MAX_PATHS:
+        raise FormatError(f"{len(paths)} paths; 1 to {MAX_PATHS} are answered at once")
+    found: list[bytes | None] = []
+    total = 0
+    for path in paths:
+        try:
+            data = context.log.get(path, _MAX_OBJECT) if _LOG_PATH.match(path) else None
+        except NotFoundError:
+            data = None
+        total += len(data or b"")
+        if found and total > _MAX_TOGETHER:
+            break
+        found.append(data)
+    return found
+
+
+def log_names(context: Context, peer: Peer, prefix: str, after: str) -> Sequence[str]:
+    """Return the next paths of objects with a prefix, sorted, that come after ``after``. For persons.
+
+    Raises ``DeniedError``, ``FormatError`` for what is not listed.
+    """
+    _require_person(context, peer)
+    if prefix not in _LISTED:
+        raise FormatError(f"prefix: {' and '.join(_LISTED)} are listed")
+    names = (name for name in context.log.list(prefix) if name > after)
+    return list(islice(names, _MAX_NAMES))
+
+
+def _require_person(context: Context, peer: Peer) -> None:
+    with context.ledger.reading() as state:
+        person = known_peer(state, peer)
+    if not person:
+        raise DeniedError("only persons of the trust root read the whole log")
 
 
 def _open_to(context: Context, peer: Peer, path: str) -> bool:

@@ -98,7 +98,6 @@ def _missing(error: ModuleNotFoundError) -> int:
         "alembic": "broker",
         "cedarpy": "broker",
         "grpc_health": "broker",
-        "structlog": "broker",
         "urllib3": "broker",
         "psycopg": "postgres",
         "starlette": "witness",

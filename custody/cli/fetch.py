@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from custody.adapters import small_files
-from custody.app.connect import client_of
+from custody.app.client import client_of
 from custody.cli.output import Output
 from custody.cli.people import surroundings
 from custody.cli.profile import home_of
@@ -75,8 +75,13 @@ def fetch_command(  # noqa: PLR0917 - click passes them by name
         with granted.open(files, content=content, patience=wanted, note=output.warn) as session:
             total = sum(file.size for file in session.files)
             try:
-                with output.progress(f"fetching {granted.terms.version}", total) as progress:
-                    session.download(out, progress=progress, fetched=there.__setitem__)
+                with output.progress(f"fetching {granted.terms.version}", total, len(session.files)) as meter:
+
+                    def in_place(path: str, present: int) -> None:
+                        there[path] = present
+                        meter.file(path)
+
+                    session.download(out, progress=meter, present=meter.there, fetched=in_place)
             finally:
                 session.close()
                 _keep(receipts, session)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import click
 
-from custody.app.connect import client_of, find_key, open_desk
+from custody.app.client import client_of
+from custody.app.connect import find_key, open_desk
 from custody.cli.people import key_option, surroundings
 from custody.cli.permanent import mode_text
 from custody.cli.profile import home_of, passphrase_option

@@ -10,12 +10,18 @@ characters) is written as ``\\u{202E}``. Colours only on a terminal, and never w
 import json
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
-__all__ = ["Output", "Progress", "Rows", "visible"]
+from custody.cli.progress import Meter, drawn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Output", "Rows", "visible"]
 
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _GAP: Final = "  "
@@ -33,14 +39,6 @@ def visible(text: object) -> str:
     )
 
 
-class Progress(Protocol):
-    """Told how many bytes have just been done."""
-
-    def __call__(self, done: int, /) -> None:
-        """Add ``done`` bytes."""
-        ...
-
-
 class Output:
     """Where one command writes. ``as_json`` is ``--output json``."""
 
@@ -48,6 +46,7 @@ class Output:
         self.as_json: Final = as_json
         self._out: Final = out or sys.stdout
         self._err: Final = err or sys.stderr
+        self._console: Console | None = None  # that of the meter being drawn
 
     def result(self, data: Mapping[str, Any]) -> None:
         """With ``--output json``, print the result; otherwise nothing, since fields and tables have said it."""
@@ -93,26 +92,18 @@ class Output:
         self._write(self._err, f"{sign} {visible(label)}: {visible(value)}", "green" if sign == "+" else "red")
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Progress]:
-        """Show on a terminal how far ``total`` bytes are, how fast, and how long it will take."""
+    def progress(self, what: str, total: int, files: int = 0) -> Iterator[Meter]:
+        """Show on a terminal how far ``total`` bytes and ``files`` are, how fast, and how long it will take."""
+        meter = Meter(total, files, time.monotonic)
         if not self._err.isatty() or os.environ.get("TERM") == "dumb":
-            yield _ignore
+            yield meter
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-        from rich.progress import Progress as Bar
-
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        console = Console(file=self._err, markup=False, highlight=False, emoji=False)
-        with Bar(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(visible(what), total=total)
-            yield lambda done: bar.update(task, advance=done)
+        with drawn(meter, visible(what), self._err) as console:
+            self._console = console
+            try:
+                yield meter
+            finally:
+                self._console = None
 
     def _fields(self, stream: TextIO, rows: Rows, title: str) -> None:
         if title:
@@ -123,7 +114,10 @@ class Output:
             self._write(stream, f"{indent}{visible(label).ljust(width)}{_GAP}{visible(value)}".rstrip())
 
     def _write(self, stream: TextIO, text: str, style: str = "") -> None:
-        """Write one line, escaped already; styled where colours are wanted."""
+        """Write one line, escaped already; styled where colours are wanted. A meter that is drawn stays below it."""
+        if self._console is not None and stream is self._err:
+            self._console.print(text, style=style, soft_wrap=True)
+            return
         if style and _colours(stream):
             from rich.console import Console
             from rich.text import Text
@@ -140,7 +134,3 @@ def _colours(stream: TextIO) -> bool:
 
 def _join(cells: Sequence[str], widths: Sequence[int]) -> str:
     return _GAP.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def _ignore(done: int, /) -> None:
-    del done

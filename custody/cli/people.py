@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import click
 
 from custody.adapters.home import Home
+from custody.adapters.surroundings import Surroundings
 from custody.app.connect import OwnKey, find_key
 from custody.cli.output import Output, Rows
 from custody.cli.profile import prompter, unlock
-from custody.client.settings import Surroundings
 from custody.custodian.keys import DeviceSigner
 from custody.documents.dsse import Document
 from custody.errors import ConfigError

@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from custody.adapters.store import open_store
+from custody.adapters.surroundings import Surroundings
 from custody.app.arguments import checked
 from custody.app.recovery import check_free, choose_files, hold, open_share, rebuild_key, write_files
 from custody.app.roots import load_roots
 from custody.app.versions import find_version
 from custody.cli.profile import genesis_option, home_of, passphrase_option, prompter, roots_option, store_url, unlock
 from custody.cli.registry import command, place
-from custody.client.settings import Surroundings
 from custody.crypto.sharing import Share
 from custody.custodian.keys import load_key
 from custody.documents.actor import actor_name
@@ -112,8 +112,8 @@ def recover_command(  # noqa: PLR0917 - click passes them by name
     finally:
         for share in shares:
             share.value.close()
-    with key, output.progress(f"recovering {version}", size) as progress:
-        done = write_files(found, opened, key, out, files=chosen, rng=os.urandom, progress=progress)
+    with key, output.progress(f"recovering {version}", size, len(chosen)) as meter:
+        done = write_files(found, opened, key, out, files=chosen, rng=os.urandom, progress=meter, finished=meter.file)
     output.table(["SHA-256", "bytes", "file"], [(file.sha256, file.size, file.path) for file in done])
     output.note(f"wrote {len(done)} file{'s' if len(done) > 1 else ''} to {out}; they are plaintext now")
     output.note("this is in no log: note who was present and why, and treat the version as copied")

@@ -23,8 +23,8 @@ def register(ctx: click.Context, version: str, store: str | None) -> None:
       custody register small@1 --store file:/srv/store
     """
     from custody.adapters.store import open_store
+    from custody.adapters.surroundings import Surroundings
     from custody.app.registering import register as put
-    from custody.client.settings import Surroundings
 
     home, output, around = home_of(ctx), place(ctx).out, Surroundings.real()
     done = put(home, open_store(store_url(store, home), around), version, around)

@@ -7,7 +7,7 @@ add a line to ``COMMANDS``. ``custody --help`` reads this table only, so it star
 import importlib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,7 @@ from custody import __version__
 from custody.cli.errors import EXIT_CODES
 from custody.cli.output import Output
 
-__all__ = ["COMMANDS", "Command", "Entry", "Group", "Place", "command", "group", "main_group", "place"]
+__all__ = ["COMMANDS", "Command", "Entry", "Folder", "Group", "Place", "command", "group", "main_group", "place"]
 
 
 class Entry(NamedTuple):
@@ -44,14 +44,14 @@ COMMANDS: Final[dict[str, Entry]] = {
         "Versions", "recover", "recover_command", "Break glass: open a version with a quorum of key files."
     ),
     "request": Entry("Requests", "requests", "request_command", "Ask for a version, for one purpose and a while."),
-    "pending": Entry("Requests", "requests", "pending_command", "List the requests that concern you."),
+    "pending": Entry("Requests", "pending", "pending_command", "List the requests that concern you."),
     "withdraw": Entry("Requests", "requests", "withdraw_command", "Take back a request of yours."),
     "approve": Entry("Requests", "approvals", "approve_command", "Look at a request, and approve what is shown."),
     "deny": Entry("Requests", "approvals", "deny_command", "Look at a request, and deny it."),
     "release": Entry("Requests", "approvals", "release_command", "Send your share again, without deciding again."),
     "fetch": Entry("Leases", "fetch", "fetch_command", "Fetch the files of a lease, every byte checked."),
     "lease": Entry("Leases", "leases", "lease", "List, return and revoke leases."),
-    "log": Entry("Audit", "log", "log", "Verify and read the transparency log."),
+    "log": Entry("Audit", "log.group", "log", "Verify and read the transparency log."),
     "broker": Entry("Servers", "broker", "broker", "Configure and run a broker."),
     "ledger": Entry("Servers", "ledger", "ledger", "Make a broker's ledger again from the published log."),
     "store": Entry("Servers", "store", "store", "Keep a second copy of what is sealed."),
@@ -113,6 +113,28 @@ class Group(click.Group):
         found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl([(name, item.get_short_help_str(300)) for name, item in found if item is not None])
+
+
+class Folder(Group):
+    """A group whose commands lie in files of their own, each imported when its command is used.
+
+    ``files`` says which module of ``custody.cli`` has which command; it joins the group by ``@thegroup.command()``.
+    """
+
+    def __init__(self, *args: Any, files: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._files = files
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the alphabet."""
+        del ctx
+        return sorted(self._files)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's file and return what has joined."""
+        if cmd_name in self._files:
+            importlib.import_module(f"custody.cli.{self._files[cmd_name]}")
+        return super().get_command(ctx, cmd_name)
 
 
 def command(**settings: Any) -> Callable[[Callable[..., Any]], click.Command]:

@@ -1,4 +1,4 @@
-"""``custody request``, ``pending`` and ``withdraw``: asking for a version."""
+"""``custody request`` and ``withdraw``: asking for a version."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -9,24 +9,22 @@ from typing import Self
 import click
 
 from custody.app.arguments import checked
-from custody.app.connect import OwnKey, client_of, find_key, open_desk, person_identity
+from custody.app.client import client_of, person_identity
+from custody.app.connect import OwnKey, find_key
 from custody.cli.output import Output
 from custody.cli.people import document_json, key_option, surroundings, unlocked
-from custody.cli.permanent import kept, mode_text
+from custody.cli.permanent import kept
 from custody.cli.profile import home_of, passphrase_option
 from custody.cli.registry import command, place
 from custody.client.asking import SESSIONS
 from custody.client.identity import Credential, Identity
 from custody.client.stopping import PATIENCE, stop
-from custody.custodian.fold import RequestView
 from custody.custodian.keys import DeviceSigner
 from custody.custodian.shown import span
-from custody.documents.actor import actor_name
-from custody.errors import CustodyError, FormatError
-from custody.rules.quorum import counted
+from custody.errors import FormatError
 from custody.values import Name, SpiffeId, Time, VersionId, check_text
 
-__all__ = ["confirmed", "identity_of", "pending_command", "request_command", "unconfirmed", "withdraw_command"]
+__all__ = ["confirmed", "identity_of", "request_command", "unconfirmed", "withdraw_command"]
 
 _REASON = "no longer needed"
 
@@ -126,43 +124,6 @@ def request_command(  # noqa: PLR0917 - click passes them by name
     output.result({"request": {**document_json(document), "digest": asked.digest}})
 
 
-@command(name="pending")
-@click.option("--all", "everything", is_flag=True, help="Also those that are over.")
-@click.pass_context
-def pending_command(ctx: click.Context, everything: bool) -> None:
-    """List the requests that concern you, each verified: those you may decide on first.
-
-    Examples:
-      custody pending
-      custody pending --all --output json
-    """
-    output, home, around = place(ctx).out, home_of(ctx), surroundings()
-    key = find_key(home, None)
-    views: list[RequestView] = []
-    bad: list[tuple[str, CustodyError]] = []
-    with open_desk(home, around) as desk:
-        for item in desk.requests(closed=everything):
-            if isinstance(item, RequestView):
-                views.append(item)
-            else:
-                bad.append(item)
-    now = around.clock()
-    rows = [_row(view, key.person if key else "", now) for view in views]
-    rows.sort(key=lambda row: row["yours"] != "decide")
-    output.table(
-        ("REQUEST", "VERSION", "FOR", "PURPOSE", "MODE", "ASKED BY", "STANDS", "START LEFT", "YOU"),
-        [tuple((row | {"mode": mode_text(row["mode"])})[name] for name in _COLUMNS) for row in rows],
-    )
-    for row in rows:
-        if row["mode"] == "direct" and row["yours"] == "decide":
-            output.warn(f"request {row['request']} is for direct mode: PERMANENT, NOT REVOCABLE")
-    for digest, error in bad:
-        output.warn(f"request {digest[:16]} does not verify and is not shown: {error.message}")
-    if not rows:
-        output.note("nothing is pending")
-    output.result({"requests": rows, "unverified": [{"error": error.message, "request": d} for d, error in bad]})
-
-
 @command(name="withdraw")
 @click.argument("request")
 @click.option("--reason", default=_REASON, show_default=True, metavar="TEXT", help="Why: one line.")
@@ -238,39 +199,6 @@ def confirmed(output: Output, what: str, digest: str, *, kept_by: int | None = N
         output.warn(kept(kept_by))
         data["direct_sessions"] = kept_by
     output.result(data)
-
-
-_VERDICTS = {"approve": "approved", "deny": "denied", "veto": "vetoed"}
-_COLUMNS = ("request", "version", "for", "purpose", "mode", "asked_by", "stands", "start_left", "yours")
-
-
-def _row(view: RequestView, person: str, now: int) -> dict[str, str]:
-    found = view.found
-    terms = found.lease if found.granted else next(iter(found.terms.values()))
-    sharing = view.version.version.sharing
-    counts = counted(view.state, found, found.granted or next(iter(found.terms)), now)
-    approvals = sum(verdict == "approve" for verdict in counts.values())
-    stands = view.phase
-    if found.phase == "requested":
-        stands = f"{approvals} approved" if approvals else "asked"
-    if found.reason or found.stopped:
-        stands = found.reason or f"{found.stopped}, stopping"
-    holder = bool(person) and sharing.slot_of(person) is not None
-    yours = ""
-    if holder and found.phase == "requested" and not found.stopped:
-        yours = _VERDICTS[counts[person]] if person in counts else "decide"
-    left = terms.open_before - now
-    return {
-        "asked_by": actor_name(found.request.requester),
-        "for": terms.beneficiary,
-        "mode": terms.mode,
-        "purpose": terms.purpose,
-        "request": found.digest[:16],
-        "stands": stands,
-        "start_left": span(left) if left > 0 else "over",
-        "version": terms.version,
-        "yours": yours,
-    }
 
 
 def _time(text: str | None) -> int | None:

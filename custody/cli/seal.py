@@ -2,19 +2,20 @@
 
 import os
 import re
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from custody.adapters.home import Home
 from custody.adapters.store import open_store
+from custody.adapters.surroundings import Surroundings
 from custody.app.arguments import checked
 from custody.app.connect import open_desk
+from custody.app.into_store import IntoStore
 from custody.app.registering import Registered
 from custody.app.roots import TrustedRoots, load_roots
-from custody.app.sealing import IntoStore, Sealed, Sealing, guarding_roster, person_of, require_new, seal
+from custody.app.sealing import Sealed, Sealing, guarding_roster, person_of, seal
 from custody.app.source import scan
 from custody.app.unfinished import Unfinished
 from custody.app.uploading import IntoBroker
@@ -32,13 +33,12 @@ from custody.cli.profile import (
     unlock,
 )
 from custody.cli.registry import command, place
-from custody.client.settings import Surroundings
 from custody.crypto.sodium import random_into
 from custody.custodian.keys import load_key
 from custody.documents.dsse import Signer
 from custody.documents.show import size_text
 from custody.errors import ConflictError, FormatError
-from custody.ports import Store, Sweeper
+from custody.ports import Sweeper
 from custody.values import Digest, Name, VersionId
 
 __all__ = ["seal_command"]
@@ -111,11 +111,10 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
     guarding_roster(trusted.newest, version, sealer, segment)
     with ExitStack() as stack:
         target: IntoBroker | IntoStore
-        begin: Callable[[str], AbstractContextManager[object]] = nullcontext
         if online and store is None and profile is not None and profile.store is None:
             target = stack.enter_context(IntoBroker(home, Surroundings.real()))
         else:
-            target, begin = _into_store(output, home, store_url(store, home), version)
+            target = _into_store(output, home, store_url(store, home), version)
         signer = stack.enter_context(unlock(asker, path_of_key, key_file))
         if online:
             _require_current(home, sealer.person, signer, trusted)
@@ -129,7 +128,8 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
             labels=pairs,
             lineage=lineage,
         )
-        progress = stack.enter_context(output.progress(f"sealing {version}", sum(file.size for file in files)))
+        total = sum(file.size for file in files)
+        meter = stack.enter_context(output.progress(f"sealing {version}", total, len(files)))
         sealed = seal(
             job,
             root=trusted.newest,
@@ -137,22 +137,28 @@ def seal_command(  # noqa: PLR0917 - click passes them by name
             rng=os.urandom,
             random_into=random_into,
             clock=clock,
-            begin=begin,
-            progress=progress,
+            progress=meter,
+            finished=meter.file,
         )
     registered = target.registered if isinstance(target, IntoBroker) else None
     _report(output, sealed, int(trusted.newest.epoch), registered, online=online)
 
 
-def _into_store(
-    output: Output, home: Home, url: str, version: str
-) -> tuple[IntoStore, Callable[[str], AbstractContextManager[object]]]:
-    """Open the store to seal into, swept of what killed seals left there; ``begin`` keeps the note of this one."""
-    opened = open_store(url, Surroundings.real())
-    require_new(opened, version)
+def _into_store(output: Output, home: Home, url: str, version: str) -> IntoStore:
+    """Open the store to seal into, swept of what killed seals left there."""
+    store = open_store(url, Surroundings.real())
     notes = Unfinished(home.path, url)
-    _clean(output, notes, opened)
-    return IntoStore(opened, version), notes.sealing
+    target = IntoStore(store, version, notes)
+    if isinstance(store, Sweeper):
+        store.sweep(clock())
+    swept = notes.sweep(store)
+    if swept:
+        output.note(f"removed the blobs of {swept} interrupted seal{'s' if swept > 1 else ''}")
+    for vid, keys in unfinished(store).items():
+        output.note(
+            f"the store holds {len(keys)} blobs of vid {vid[:16]}… without a manifest: being sealed, or left over"
+        )
+    return target
 
 
 def _require_current(home: Home, person: str, signer: Signer, trusted: TrustedRoots) -> None:
@@ -164,19 +170,6 @@ def _require_current(home: Home, person: str, signer: Signer, trusted: TrustedRo
                 f"the trust root in force is of epoch {desk.trust.root.epoch}, you know epoch {trusted.newest.epoch}",
                 hint="get the newer one and check it: custody root verify keys",
             )
-
-
-def _clean(output: Output, notes: Unfinished, store: Store) -> None:
-    """Sweep what killed seals of this home left; say what else lies there."""
-    if isinstance(store, Sweeper):
-        store.sweep(clock())
-    swept = notes.sweep(store)
-    if swept:
-        output.note(f"removed the blobs of {swept} interrupted seal{'s' if swept > 1 else ''}")
-    for vid, keys in unfinished(store).items():
-        output.note(
-            f"the store holds {len(keys)} blobs of vid {vid[:16]}… without a manifest: being sealed, or left over"
-        )
 
 
 def _report(output: Output, sealed: Sealed, epoch: int, registered: Registered | None, *, online: bool) -> None:

@@ -1,8 +1,11 @@
 """``custody store``: what can be done with ciphertext by whoever holds no key."""
 
+from contextlib import AbstractContextManager
+
 import click
 
 from custody.cli.profile import home_of, store_url
+from custody.cli.progress import Meter
 from custody.cli.registry import group, place
 from custody.documents.show import size_text
 
@@ -36,8 +39,8 @@ def copy(context: click.Context, source: str | None, target: str) -> None:
       custody store copy --to 's3://models-copy?region=eu-west-1&profile=copier'
     """
     from custody.adapters.store import open_store
+    from custody.adapters.surroundings import Surroundings
     from custody.app.copying import Copied, copy_versions
-    from custody.client.settings import Surroundings
 
     output, home, around = place(context).out, home_of(context), Surroundings.real()
     copied: list[Copied] = []
@@ -47,7 +50,11 @@ def copy(context: click.Context, source: str | None, target: str) -> None:
         if not one.was_there:
             output.line(f"{one.version}  {size_text(one.size)}")
 
-    copy_versions(open_store(store_url(source, home), around), open_store(store_url(target, home), around), done)
+    def meters(version: str, size: int) -> AbstractContextManager[Meter]:
+        return output.progress(f"copying and checking {version}", size)
+
+    here, there = (open_store(store_url(url, home), around) for url in (source, target))
+    copy_versions(here, there, done, meters)
     fresh = [one for one in copied if not one.was_there]
     output.note(f"copied {len(fresh)} of {len(copied)} versions; the others were there")
     output.result({"copied": [one.version for one in fresh], "there": len(copied) - len(fresh)})

@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from custody.adapters.home import Home
+from custody.adapters.surroundings import Surroundings
 from custody.client.asking import SESSIONS, START_WITHIN, Span, Wish, make_request, seconds
 from custody.client.identity import Identity, WorkloadIdentity
 from custody.client.leases import Lease
 from custody.client.link import Dial, Link, dial
 from custody.client.requests import PendingRequest, file_request, find_request
-from custody.client.settings import Memory, Settings, Surroundings
+from custody.client.settings import Memory, Settings
 from custody.client.versions import Version, get_version
 from custody.documents.actor import Person
 from custody.documents.request import Mode

@@ -12,7 +12,6 @@ from typing import Final
 from custody.client.live import Live
 from custody.client.places import Places
 from custody.errors import FormatError, IntegrityError
-from custody.segments.buffers import BufferPool
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile, SegmentChecker, SegmentDecryptor, read_digest_list
 from custody.segments.streams import Progress, ignore_progress
@@ -23,11 +22,8 @@ _LOCAL: Final = 2
 _REMOTE: Final = 8
 """Segments under way at once: with a file there is one for each core; with a store, some wait for the network."""
 
-_FETCH: Final = 8 << 20
-"""Bytes of one GET: an answer that is long pays for the way to the store."""
-
-_WINDOW: Final = 64 << 20
-"""Bytes opened together on the way to a file on disk; at least one segment."""
+_FETCH: Final = 16 << 20
+"""Bytes of one GET at most: an answer that is long pays for the way to the store, and it takes no memory here."""
 
 
 class DirectFile:
@@ -58,32 +54,16 @@ class DirectFile:
         """
         if offset < 0 or offset + len(out) > self.plan.size:
             raise FormatError(f"{self.plan.path}: bytes {offset} to {offset + len(out)} asked, it has {self.plan.size}")
-        self._fill(offset, out, progress)
+        self._file.read_into(offset, out, progress=progress, threads=self._threads)
         self._decryptor.trim()  # a session has many files, and reads them one after the other
 
     def pass_on(
         self, first: int, give: Callable[[int, memoryview], None], progress: Progress = ignore_progress
     ) -> None:
-        """Open and check every segment from ``first`` on; ``give`` gets each once, in order."""
-        at_once = max(1, _WINDOW // self.plan.segment)
-        with BufferPool(min(at_once * self.plan.segment, self.plan.size)) as pool, pool.take() as window:
-            for begin in range(first, self.plan.count, at_once):
-                segments = range(begin, min(begin + at_once, self.plan.count))
-                start = self.plan.locate(begin).offset
-                last = self.plan.locate(segments[-1])
-                if self.plan.size:
-                    self._fill(start, window[: last.offset + last.length - start], ignore_progress)
-                else:
-                    self._file.read_segment_into(0, window)  # of no bytes, and yet it has a tag and a digest
-                for i in segments:
-                    where = self.plan.locate(i)
-                    piece = window[where.offset - start : where.offset - start + where.length]
-                    give(i, piece)
-                    progress(len(piece))
+        """Open and check every segment from ``first`` on; ``give`` gets each once, in no order, in several threads."""
+        segments = range(first, self.plan.count)
+        self._file.pass_on(segments, give, progress=progress, threads=self._threads)
         self._decryptor.trim()
-
-    def _fill(self, offset: int, out: memoryview, progress: Progress) -> None:
-        self._file.read_into(offset, out, progress=progress, threads=self._threads)
 
     def holds(self, i: int, plaintext: memoryview) -> bool:
         """Tell whether ``plaintext`` is segment ``i``; wipes it where it is not."""

@@ -54,7 +54,7 @@ def prepare(out: Path, files: Iterable[tuple[str, int]]) -> None:
         )
 
 
-def download_file(file: VerifiedFile | DirectFile, out: Path, progress: Progress) -> int:
+def download_file(file: VerifiedFile | DirectFile, out: Path, progress: Progress, present: Progress) -> int:
     """Put one file into its place below ``out``; return how many of its bytes were there and right already.
 
     Raises ``ConflictError`` where another file is in its place, and whatever reading raises; the part that was checked
@@ -66,13 +66,13 @@ def download_file(file: VerifiedFile | DirectFile, out: Path, progress: Progress
             whole = _verified(file, target)
         if whole < file.plan.count:
             raise _another(target)
-        progress(file.plan.size)
+        present(file.plan.size)
         return file.plan.size
     part = target.with_name(target.name + PART)
     with explained(part):
         first = min(_verified(file, part), file.plan.count - 1) if os.path.lexists(part) else 0
         there = file.plan.locate(first).offset
-        progress(there)
+        present(there)
         descriptor = os.open(part, _WRITE, 0o600)
         try:
             _require_own_file(descriptor, part)

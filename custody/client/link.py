@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from custody.adapters.backoff import Backoff
-from custody.client.settings import Memory, Settings, Surroundings
+from custody.adapters.surroundings import Surroundings
+from custody.client.settings import Memory, Settings
 from custody.crypto import svid
 from custody.errors import ConfigError, IntegrityError, InterruptedByUser, UnavailableError
 from custody.rules.trust import Seen, Trust

@@ -13,10 +13,10 @@ from typing import Final
 
 from custody.adapters.backoff import Backoff
 from custody.adapters.http_pool import HttpPool
+from custody.adapters.surroundings import Surroundings
 from custody.client.identity import Identity
 from custody.client.link import Link
 from custody.client.opening import Opened, verify_open
-from custody.client.settings import Surroundings
 from custody.crypto import hpke
 from custody.crypto.secret import SecretBytes
 from custody.documents.actor import Workload, actor_name

@@ -120,16 +120,22 @@ class Session:
         return tensors.walk(self, path, names, framework, memory, progress)
 
     def download(
-        self, out: Path | str, *, progress: Progress = ignore_progress, fetched: Fetched | None = None
+        self,
+        out: Path | str,
+        *,
+        progress: Progress = ignore_progress,
+        present: Progress | None = None,
+        fetched: Fetched | None = None,
     ) -> None:
         """Put every file below the directory ``out``, which is made. See ``custody.client.download``.
 
-        ``progress`` is told of every byte, fetched or there already; ``fetched`` of every file that is in its place.
+        ``progress`` is told of every byte that is fetched, ``present`` (without it ``progress`` too) of every byte that
+        was there already; ``fetched`` of every file that is in its place.
         """
         folder = Path(out)
         prepare(folder, [(file.path, file.size) for file in self.files])
         for file in self.files:
-            there = download_file(self._file(file.path), folder, progress)
+            there = download_file(self._file(file.path), folder, progress, present or progress)
             if fetched is not None:
                 fetched(file.path, there)
 

@@ -1,22 +1,18 @@
-"""What a program must say before it can talk to a broker, and what of the world it uses.
+"""What a program must say before it can talk to a broker.
 
 Two things are pinned out of band and never learned from the network: the deployment id and the digest of the genesis
 trust root. Everything else that is trusted follows from them.
 """
 
-import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 from custody.adapters.home import Home
 from custody.errors import ConfigError
-from custody.ports import Clock, Rng
 from custody.rules.trust import Seen
 from custody.wire.tls import TlsFiles
 
-__all__ = ["Memory", "Settings", "Surroundings"]
+__all__ = ["Memory", "Settings"]
 
 
 class Memory(Protocol):
@@ -62,18 +58,3 @@ class Settings:
             raise ConfigError(f"{where}: broker address {profile.broker.address[:100]!a} is not host:port")
         tls = TlsFiles(*(home.resolve(path) for path in (profile.tls.certificate, profile.tls.key, profile.tls.ca)))
         return cls(profile.deployment, profile.genesis, profile.broker.address, profile.broker.server_name or host, tls)
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """Clock (seconds since 1970), entropy, a clock that never jumps, and how to wait (seconds)."""
-
-    clock: Clock
-    rng: Rng
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-
-    @classmethod
-    def real(cls) -> Self:
-        """The computer's own. A job's program has no composition above it, so they enter here."""
-        return cls(lambda: int(time.time()), os.urandom)  # noqa: TID251 - see the docstring

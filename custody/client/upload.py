@@ -1,19 +1,22 @@
 """Writing a sealed version through the broker: a sealer needs no credentials of the store.
 
 Each blob goes out in parts that can be sent again. Where the store takes them itself, several threads send them there
-by presigned PUTs; elsewhere they go to the broker, in order. A part is kept until it has arrived, so memory is a few
-parts for each blob under way, and a connection that breaks costs one part.
+by presigned PUTs, which the broker signs many at a time; elsewhere they go to the broker, in order. A part is kept
+until it has arrived, so memory is a few parts for each blob under way, and a connection that breaks costs one part. The
+last part, and so a small blob, is sent by whoever ends the blob: as many at once as blobs end.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from custody.adapters.http_pool import HttpPool
 from custody.adapters.http_put import put
 from custody.client.link import Link
+from custody.client.signed_parts import SignedParts
 from custody.entries.receipt import Receipt
 from custody.errors import CustodyError, IntegrityError, UnavailableError
 from custody.ports import Presigned
@@ -21,8 +24,8 @@ from custody.wire.uploads import BlobPlace, UploadReply
 
 __all__ = ["BlobSender", "Upload"]
 
-_SENDERS: Final = 4
-_AHEAD: Final = 2  # parts of one blob under way, besides the one being filled
+_SENDERS: Final = 8
+_AHEAD: Final = 32 << 20  # bytes of one blob under way, in whole parts and at least one, besides the one being filled
 _PATIENCE: Final = 120.0
 
 
@@ -40,8 +43,7 @@ class Upload:
     def writer(self, key: str) -> Iterator["BlobSender"]:
         """Write a blob piece by piece; it is durable when the block ends, and when the block raises it never is."""
         file, digests, size = self._blobs[key]
-        place = BlobPlace(self._reply.upload, file, digests)
-        sender = BlobSender(self, place, key, size)
+        sender = BlobSender(self, BlobPlace(self._reply.upload, file, digests), key, size)
         try:
             yield sender
             sender.finish()
@@ -62,15 +64,6 @@ class Upload:
         self._senders.shutdown(wait=True, cancel_futures=True)
         self._http.close()
 
-    def start(self, place: BlobPlace, key: str, number: int, offset: int, body: bytearray) -> "Future[None]":
-        """Send a part in the background, or here and now where the broker takes it."""
-        if self._reply.presigned:
-            return self._senders.submit(self._put, place, key, number, body)
-        done: Future[None] = Future()
-        self._stream(place, key, offset, body)
-        done.set_result(None)
-        return done
-
     def finish_blob(self, place: BlobPlace) -> int:
         """Have the broker make a blob durable."""
         return self._link.call(lambda calls: calls.finish_blob(place), patience=_PATIENCE)
@@ -80,13 +73,27 @@ class Upload:
         """Bytes of each part but the last."""
         return self._reply.part_size
 
-    def _put(self, place: BlobPlace, key: str, number: int, body: bytearray) -> None:
-        def sign() -> Presigned:
-            return self._link.call(lambda calls: calls.sign_parts(place, number, 1))[0]
+    def signed(self, place: BlobPlace, size: int) -> SignedParts | None:
+        """Return what signs the parts of a blob; None where the broker takes them itself."""
+        if not self._reply.presigned:
+            return None
+        parts = max(1, -(-size // self.part_size))
 
+        def ask(first: int, many: int) -> Sequence[Presigned]:
+            return self._link.call(lambda calls: calls.sign_parts(place, first, many))
+
+        return SignedParts(ask, parts, self.part_size, self._link.around.clock)
+
+    def later(self, send: Callable[[], None]) -> "Future[None]":
+        """Send a part in the background."""
+        return self._senders.submit(send)
+
+    def put(self, key: str, sign: Callable[[], Presigned], body: bytearray) -> None:
+        """Send a part to the store."""
         put(key, sign, body, self._http, self._link.around)
 
-    def _stream(self, place: BlobPlace, key: str, offset: int, body: bytearray) -> None:
+    def stream(self, place: BlobPlace, key: str, offset: int, body: bytearray) -> None:
+        """Send a part to the broker."""
         view = memoryview(body)
         size = self._link.call(lambda calls: calls.write_blob(place, offset, view), patience=_PATIENCE)
         if size < offset + len(body):
@@ -94,13 +101,15 @@ class Upload:
 
 
 class BlobSender:
-    """One blob going out; used by one thread at a time."""
+    """One blob going out; used by one thread at a time, not always the same."""
 
     def __init__(self, upload: Upload, place: BlobPlace, key: str, size: int) -> None:
         self._upload = upload
         self._place = place
         self._key = key
         self._size = size
+        self._signed = upload.signed(place, size)
+        self._ahead = max(1, _AHEAD // upload.part_size)
         self._gathered = bytearray()
         self._sent = 0
         self._number = 1
@@ -118,13 +127,13 @@ class BlobSender:
             room = self._upload.part_size - len(self._gathered)
             self._gathered += view[:room]
             view = view[room:]
-            if len(self._gathered) == self._upload.part_size:
-                self._send()
+            if len(self._gathered) == self._upload.part_size and self._sent + len(self._gathered) < self._size:
+                self._send(later=True)
 
     def finish(self) -> None:
         """Send the rest, and wait until everything has arrived."""
         if self._gathered:
-            self._send()
+            self._send(later=False)
         if self._sent != self._size:
             raise IntegrityError(f"{self._key}: {self._sent} bytes, {self._size} were announced")
         self._gather(0)
@@ -140,12 +149,20 @@ class BlobSender:
                 with suppress(CustodyError):
                     future.result()
 
-    def _send(self) -> None:
-        self._gather(_AHEAD - 1)
+    def _send(self, *, later: bool) -> None:
         body, self._gathered = self._gathered, bytearray()
-        self._under_way.append(self._upload.start(self._place, self._key, self._number, self._sent, body))
+        number, offset = self._number, self._sent
         self._number += 1
         self._sent += len(body)
+        if self._signed is None:
+            self._upload.stream(self._place, self._key, offset, body)
+            return
+        send = partial(self._upload.put, self._key, partial(self._signed.take, number), body)
+        if later:
+            self._gather(self._ahead - 1)
+            self._under_way.append(self._upload.later(send))
+        else:
+            send()
 
     def _gather(self, left: int) -> None:
         while len(self._under_way) > left:

@@ -10,6 +10,7 @@ certificate, never from the document: ES256 (P-256, DER), Ed25519, or RSA-PSS wi
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -47,8 +48,11 @@ SIGNATURE_SIZE: Final = 64
 KEY_ID_SIZE: Final = 32
 
 _RSA_SIZES: Final = range(2048, 8192 + 1)  # bits; above, a certificate would only cost its verifier time
-_ES256: Final = ec.ECDSA(SHA256())
-_PSS: Final = padding.PSS(mgf=padding.MGF1(SHA256()), salt_length=32)
+_SHA256: Final = SHA256()
+_ES256: Final = ec.ECDSA(_SHA256)
+_PSS: Final = padding.PSS(mgf=padding.MGF1(_SHA256), salt_length=32)
+
+_Check = Callable[[bytes, bytes], None]
 
 WorkloadKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey | rsa.RSAPrivateKey
 
@@ -96,44 +100,54 @@ def verify_svid_signature(leaf_der: bytes, signature: bytes, message: bytes) -> 
     Raises ``FormatError`` for bytes that are no certificate or a key of another kind, ``IntegrityError`` for a
     signature that does not verify.
     """
-    verify_svid(_svid_key(leaf_der), signature, message)
+    _require(_svid_check(leaf_der), signature, message)
 
 
 def verify_svid(key: object, signature: bytes, message: bytes) -> None:
     """Require a signature by a certificate's public key, which must be of one of the three kinds; see above."""
+    _require(_check_of(key), signature, message)
+
+
+def _require(check: _Check, signature: bytes, message: bytes) -> None:
     try:
-        match key:
-            case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
-                key.verify(signature, message, _ES256)
-            case Ed25519PublicKey():
-                check_public(key.public_bytes_raw())
-                key.verify(signature, message)
-            case rsa.RSAPublicKey() if key.key_size in _RSA_SIZES:
-                key.verify(signature, message, _PSS, SHA256())
-            case _:
-                raise FormatError("SVID: the key is not P-256, Ed25519 or RSA of 2048 to 8192 bits")
+        check(signature, message)
     except (InvalidSignature, ValueError) as error:
         raise IntegrityError("SVID signature does not verify") from error
 
 
+def _check_of(key: object) -> _Check:
+    """Return what verifies (signature, message) with a public key. ``FormatError`` for a key of another kind."""
+    match key:
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, ec.SECP256R1):
+            return lambda signature, message: key.verify(signature, message, _ES256)
+        case Ed25519PublicKey():
+            check_public(key.public_bytes_raw())
+            return key.verify
+        case rsa.RSAPublicKey() if key.key_size in _RSA_SIZES:
+            return lambda signature, message: key.verify(signature, message, _PSS, _SHA256)
+        case _:
+            raise FormatError("SVID: the key is not P-256, Ed25519 or RSA of 2048 to 8192 bits")
+
+
 @lru_cache(maxsize=256)
-def _svid_key(leaf_der: bytes) -> object:
-    """Return the public key of a certificate; a job signs several documents with one."""
+def _svid_check(leaf_der: bytes) -> _Check:
+    """Return what verifies with the key of a certificate; a job signs several documents with one."""
     try:
-        return x509.load_der_x509_certificate(leaf_der).public_key()
+        key = x509.load_der_x509_certificate(leaf_der).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise FormatError("SVID: not an X.509 certificate with a usable key") from error
+    return _check_of(key)
 
 
 def sign_svid(key: WorkloadKey, message: bytes) -> bytes:
     """Sign as the holder of an SVID. ``FormatError`` for a key that ``verify_svid`` would refuse."""
     match key:
         case ec.EllipticCurvePrivateKey() if isinstance(key.curve, ec.SECP256R1):
-            return key.sign(message, ec.ECDSA(SHA256()))
+            return key.sign(message, _ES256)
         case Ed25519PrivateKey():
             return key.sign(message)
         case rsa.RSAPrivateKey() if key.key_size in _RSA_SIZES:
-            return key.sign(message, _PSS, SHA256())
+            return key.sign(message, _PSS, _SHA256)
         case _:
             raise FormatError("SVID: the key is not P-256, Ed25519 or RSA of 2048 to 8192 bits")
 

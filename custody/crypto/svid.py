@@ -26,7 +26,7 @@ from cryptography.x509.verification import (
 
 from custody.errors import FormatError, IntegrityError
 
-__all__ = ["Path", "check_authority", "check_chain", "check_path", "identity_of", "validity"]
+__all__ = ["Path", "check_authority", "check_chain", "check_path", "identity_of", "remember_path", "validity"]
 
 _SPIFFE: Final = re.compile(
     r"\Aspiffe://[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+\Z"
@@ -104,6 +104,11 @@ def check_path(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: str
     if found is None or not found.begin <= at <= found.end:
         found = place["path"] = _check_path(chain, roots, trust_domain, at)
     return found
+
+
+def remember_path(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: str, path: Path) -> None:
+    """Take it that another process of ours has found this path, so that ``check_path`` does not look for it."""
+    _place(tuple(chain), tuple(roots), trust_domain)["path"] = path
 
 
 @lru_cache(maxsize=512)  # a chain has at most 128 KiB

@@ -13,7 +13,6 @@ sealer dealt leaves nothing but an error behind. Nothing secret is in the answer
 import hmac
 import os
 import struct
-import sys
 from typing import Final
 
 import msgspec
@@ -114,4 +113,4 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # at once: the kernel clears what is left, and nobody waits for Python to take itself apart

@@ -15,12 +15,13 @@ the key itself by whoever looks it up; quorums count persons, never key ids (``c
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Annotated, ClassVar, Protocol, Self, TypeVar
 
 from msgspec import Meta
 
+from custody.crypto import keys
 from custody.documents.codec import Record, decode, encode, recall
 from custody.errors import FormatError
 from custody.values import Digest
@@ -153,6 +154,24 @@ class Envelope(Record, frozen=True, kw_only=True, dict=True):
             parsed = recall(self.payload, kind) if self.__dict__.get("_recalled") else kind.parse(self.payload)
             self.__dict__["_document"] = parsed  # as with cached properties: frozen fields make it safe
         return parsed
+
+    def require_signature(self, public: bytes) -> None:
+        """Require that the one signature is by this Ed25519 key. Raises as ``custody.crypto.keys.verify`` does."""
+        self._require(public, keys.verify)
+
+    def require_svid_signature(self, leaf: bytes) -> None:
+        """Require that the one signature is by the key in this certificate (DER). Raises as ``require_signature``."""
+        self._require(leaf, keys.verify_svid_signature)
+
+    def believe_signature(self, key: bytes) -> None:
+        """Take it that another process of ours has found the one signature to be by this key or certificate."""
+        self.__dict__["_signed_by"] = key
+
+    def _require(self, key: bytes, verify: "Callable[[bytes, bytes, bytes], None]") -> None:
+        """Verify once: neither the envelope nor what follows from it can change. A certificate is no 32 bytes long."""
+        if self.__dict__.get("_signed_by") != key:
+            verify(key, self.only_signature().sig, self.signed_bytes)
+            self.__dict__["_signed_by"] = key
 
     def only_signature(self) -> Signature:
         """Return the signature of a document that exactly one party signs. Raises ``FormatError`` otherwise."""

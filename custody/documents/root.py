@@ -248,6 +248,12 @@ class Root(Document, frozen=True, kw_only=True):
         return {device.key_id: (person, device) for person in self.persons for device in person.devices}
 
     @cached_property
+    def signing_keys(self) -> Mapping[str, bytes]:
+        """The Ed25519 keys of all devices and brokers by key id (hex)."""
+        devices = {key_id: device.ed25519 for key_id, (_, device) in self.devices.items()}
+        return devices | {broker.key_id: broker.ed25519 for broker in self.brokers}
+
+    @cached_property
     def identities(self) -> frozenset[str]:
         """The SPIFFE IDs of persons and brokers: no workload acts under one of these."""
         return frozenset([*(person.identity for person in self.persons), *(broker.identity for broker in self.brokers)])

@@ -8,7 +8,6 @@ flat.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +23,6 @@ from custody.tlog.tiles import TILE_WIDTH, Tile
 
 __all__ = ["BatchWriter", "Head", "document_key", "read_pieces"]
 
-_WORKERS: Final = 16  # writes to the store under way at once
 _REMEMBERED: Final = 4096  # documents known to be durable; roots and manifests come again and again
 
 
@@ -72,7 +70,6 @@ class BatchWriter:
         self._edge: set[Tile] = set()
         self._partials = Partials(store)
         self._stored: dict[str, None] = {}  # keys of documents
-        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="log store")
 
     def restore(self, tree: TreeWriter) -> None:
         """Continue from a tree that was compared with the signed checkpoint."""
@@ -109,10 +106,6 @@ class BatchWriter:
         """Delete partial tiles that a published checkpoint of that size no longer needs."""
         self._partials.tidy(published)
 
-    def close(self) -> None:
-        """Give up the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
     def _sign(self, head: Head | None, tree: TreeWriter) -> Head:
         checkpoint = Checkpoint(self._origin, tree.size, tree.root())
         try:
@@ -135,13 +128,13 @@ class BatchWriter:
 
     def _store(self, documents: Sequence[_Blob], tiles: Sequence[StoredTile]) -> None:
         """Store all of it at once; return when all is durable. Nothing of it counts before the signature."""
-        writes = [
-            self._pool.submit(self._store_one, key, data)
-            for key, data in [*documents, *((stored.tile.path(), stored.data) for stored in tiles)]
-        ]
-        wait(writes)
-        for write in writes:
-            write.result()
+        blobs = dict([*documents, *((stored.tile.path(), stored.data) for stored in tiles)])
+        try:
+            self._blobs.put_all(blobs)
+        except ConflictError:
+            for key, data in blobs.items():  # again, to learn which of them it is
+                self._store_one(key, data)
+            raise
         for stored in tiles:
             self._partials.wrote(stored.tile)
         self._stored |= dict.fromkeys(key for key, _ in documents)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from custody.errors import ConfigError, CustodyError, IntegrityError
 from custody.ports import Store
 from custody.tlog.checkpoint import Checkpoint
-from custody.tlog.merkle import root_hash
+from custody.tlog.merkle import inclusion_proof, root_hash
 from custody.tlog.note import VKey, open_note
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH
@@ -21,6 +21,7 @@ __all__ = ["REBUILD", "History", "open_signed", "refuse_older_ledger"]
 REBUILD = "custody ledger rebuild --from LOG --config broker.toml makes the ledger again from the published log"
 
 _MAX_BUNDLE = TILE_WIDTH * (2 + MAX_ENTRY_SIZE)  # bytes
+_MAX_HELD = 4 << 20  # bytes of entries kept for those who want their receipts now
 
 
 class History:
@@ -33,6 +34,8 @@ class History:
         """
         self.checkpoint = checkpoint
         self._lock = threading.Lock()
+        self._held: dict[int, Sequence[bytes]] = {}  # bundles by index
+        self._nodes: dict[tuple[int, int], bytes] = {}  # by level and index, of the bundles that are held
         self._reader = TileReader(lambda path: store.get(path, limit=_MAX_BUNDLE), checkpoint)
 
     @property
@@ -66,9 +69,35 @@ class History:
             return self._reader.bundle(index)
 
     def verify_bundles(self, begin: int, end: int) -> None:
-        """Read back the bundles that hold the entries ``begin`` to ``end`` (exclusive), and the tiles above them."""
+        """Read back the bundles that hold the entries ``begin`` to ``end`` (exclusive), and the tiles above them. The
+        last ones stay in memory.
+        """
+        held = 0
         for index in range(begin // TILE_WIDTH, -(-end // TILE_WIDTH)):
-            self.bundle(index)
+            self._held[index] = self.bundle(index)
+            held += sum(map(len, self._held[index]))
+            while held > _MAX_HELD:
+                held -= sum(map(len, self._held.pop(next(iter(self._held)))))
+
+    def at_hand(self, index: int) -> tuple[bytes, Sequence[bytes]] | None:
+        """Return an entry and its inclusion proof, if it was read back and nobody reads just now: no tile is fetched
+        for it then. Else ``None``.
+        """
+        bundle, place = divmod(index, TILE_WIDTH)
+        entries = self._held.get(bundle)
+        if entries is None or not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return entries[place], inclusion_proof(index, self.size, self._hash_at)
+        finally:
+            self._lock.release()
+
+    def _hash_at(self, level: int, index: int) -> bytes:
+        """Return a node, for the proofs of a batch: most of what proves one of its entries proves the next one too."""
+        found = self._nodes.get((level, index))
+        if found is None:
+            found = self._nodes[level, index] = self._reader.hash_at(level, index)
+        return found
 
     def require_on_line(self, other: Checkpoint, where: str) -> None:
         """Require that a checkpoint with this log's signature, found at ``where``, belongs to this history.

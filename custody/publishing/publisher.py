@@ -153,7 +153,6 @@ class Publisher:
         self._panel.cancel()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(self._settings.witness_timeout)  # it is a daemon: a store that hangs must not hold us
-        self._batch.close()
 
     def notify(self) -> None:
         """Tell the publisher that the journal has grown."""
@@ -161,11 +160,11 @@ class Publisher:
             self._announced = True
             self._work.notify()
 
-    def require_room(self) -> None:
-        """Raise ``UnavailableError`` while too many entries wait to be published. Ask before granting, never before
-        stopping something.
+    def require_room(self, size: int) -> None:
+        """Raise ``UnavailableError`` while too many of ``size`` entries wait to be published. Ask before granting,
+        never before stopping something.
         """
-        waiting = self._journal.size() - self.published.size
+        waiting = size - self.published.size
         if waiting >= self._settings.backlog:
             raise UnavailableError(f"the log is {waiting} entries behind: {self._reason()}")
 
@@ -192,6 +191,19 @@ class Publisher:
         if self._stopping:
             raise UnavailableError(f"entry {index} is not published: the log is stopping")
         raise UnavailableError(f"entry {index} is not published after {waited:g} s: {self._reason()}")
+
+    def at_hand(self, index: int) -> Receipt | None:
+        """Return the receipt of an entry that was published just now, without waiting for anything; ``None`` where it
+        is not published, or where the ledger or the log's store must be asked.
+        """
+        visible = self._visible
+        if visible is None or self._failed is not None or index >= visible.size:
+            return None
+        found = visible.history.at_hand(index)
+        if found is None:
+            return None
+        entry, hashes = found
+        return Receipt(entry, Proof(index, tuple(hashes), visible.note).encode())
 
     def receipt(self, index: int) -> Receipt:
         """Return the receipt of a published entry: its bytes, and its proof under the newest published checkpoint.

@@ -7,7 +7,7 @@ certificate chain that leads to the trust root's SPIFFE roots at the given time.
 import hashlib
 from typing import Final, Protocol
 
-from custody.crypto import keys, svid
+from custody.crypto import svid
 from custody.documents.actor import Actor, Broker, Person, Workload, actor_name
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
@@ -40,7 +40,7 @@ class Inline:
 
     def signature(self, envelope: Envelope, actor: Workload) -> None:
         """See ``WorkloadVerifier.signature``."""
-        keys.verify_svid_signature(actor.x5c[0], envelope.only_signature().sig, envelope.signed_bytes)
+        envelope.require_svid_signature(actor.x5c[0])
 
 
 INLINE: Final[WorkloadVerifier] = Inline()
@@ -61,7 +61,7 @@ def verify_actor(envelope: Envelope, actor: Actor, root: Root, at: int, verifier
             if broker is None or broker.key_id != signature.keyid:
                 message = f"{envelope.payloadType}: not signed with the key of broker {actor.broker} in the trust root"
                 raise IntegrityError(message)
-            keys.verify(broker.ed25519, signature.sig, envelope.signed_bytes)
+            envelope.require_signature(broker.ed25519)
             return Party(id=f"broker:{actor.broker}", credential=signature.keyid)
         case Workload():
             identity = verifier.identity(envelope, actor, root, at)
@@ -84,5 +84,5 @@ def device_signature(envelope: Envelope, person: str, root: Root) -> Party:
     if found is None or found[0].id != person:
         message = f"{envelope.payloadType}: not signed with a device of {person} that the trust root names"
         raise IntegrityError(message)
-    keys.verify(found[1].ed25519, signature.sig, envelope.signed_bytes)
+    envelope.require_signature(found[1].ed25519)
     return Party(id=f"person:{person}", credential=signature.keyid)

@@ -7,6 +7,7 @@ and stores ``seen`` afterwards.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
@@ -29,9 +30,14 @@ class Seen:
 
 def policy_of(root: Root) -> Policy:
     """Return the log key and witness policy of a root. Raises ``ConfigError`` where its two statements differ."""
-    text = "\n".join(root.witness_policy) + "\n"
-    policy = Policy.parse(text.encode())
-    key = VKey.parse(root.log.vkey)
+    return _policy(root.witness_policy, root.log.vkey)
+
+
+@lru_cache(maxsize=64)
+def _policy(lines: tuple[str, ...], vkey: str) -> Policy:
+    """A publisher asks in every round, for the same few roots."""
+    policy = Policy.parse("".join(f"{line}\n" for line in lines).encode())
+    key = VKey.parse(vkey)
     if [item.vkey for item in policy.logs] != [key]:
         raise ConfigError("trust root: its witness policy does not name its log, and no other")
     return policy

@@ -2,13 +2,13 @@
 
 ::
 
-    lane 0:  take 0 | work 0          | give 0 | take 2 | work 2       | give 2 ...
-    lane 1:           take 1 | work 1          | give 1 | take 3 | work 3 ...
+    lane 0:  take 0 | work 0          | hash 0 | write 0         | take 2 | work 2 ...
+    lane 1:           take 1 | work 1          | hash 1          | write 1         | take 3 ...
 
-``take`` and ``give`` run in one lane at a time and in the order of segments, so a source that can only be read forward
-and a sink that can only be appended to will do. ``work`` runs in all lanes at once: reading from a store, AES-GCM and
-BLAKE3 leave the interpreter alone while they run. A lane holds its buffers; so memory is lanes times buffers, and a
-slow sink holds everybody back.
+``take`` and the steps of ``ordered``, here hashing and writing, each run in one lane at a time and in the order of
+segments, so a source that can only be read forward and a sink that can only be appended to will do. ``work`` runs in
+all lanes at once: reading from a store, AES-GCM and BLAKE3 leave the interpreter alone while they run. A lane holds its
+buffers; so memory is lanes times buffers, and a slow sink holds everybody back.
 
 Where the order matters to nobody, as when memory is filled, ``run_unordered`` has no turns to wait for.
 """
@@ -19,7 +19,10 @@ from functools import partial
 from itertools import count as numbers
 from typing import Protocol
 
-__all__ = ["Lane", "run_lanes", "run_unordered"]
+__all__ = ["Lane", "Step", "run_lanes", "run_unordered"]
+
+Step = Callable[[int], None]
+"""What is done with a segment, told its number."""
 
 
 class Lane(Protocol):
@@ -33,23 +36,27 @@ class Lane(Protocol):
         """Do what needs no order."""
         ...
 
-    def give(self, i: int, /) -> None:
-        """Hand segment ``i`` on."""
+    @property
+    def ordered(self) -> Sequence[Step]:
+        """What follows ``work``, each step in the order of segments; at least one, and as many in all lanes."""
         ...
 
 
-def run_lanes(count: int, lanes: Sequence[Lane]) -> None:
-    """Pass segments 0 to ``count - 1`` through ``lanes``, one thread each; the first lane is the calling thread.
+def run_lanes(count: int, lanes: Sequence[Lane], *, aside: bool = False) -> None:
+    """Pass segments 0 to ``count - 1`` through ``lanes``, one thread each.
+
+    The first lane is the calling thread, unless all are to run ``aside``: then the caller only waits, and a signal that
+    interrupts the main thread finds it in no step that should be whole or undone.
 
     Raises what a lane raised, after all threads have ended: the buffers are then free. With any number of lanes it is
-    the same error that one lane would have met first, and all segments before it have been given; but Ctrl-C and its
-    kin end everything at once.
+    the same error that one lane would have met first, and all segments before it have passed every step; but Ctrl-C and
+    its kin end everything at once.
     """
-    run = _Run(count)
-    _drive(run, [partial(run.drive, lane) for lane in lanes])
+    run = _Run(count, len(lanes[0].ordered))
+    _drive(run, [partial(run.drive, lane) for lane in lanes], aside=aside)
 
 
-def run_unordered(count: int, works: Sequence[Callable[[int], None]]) -> None:
+def run_unordered(count: int, works: Sequence[Step]) -> None:
     """Pass 0 to ``count - 1`` through ``works``, one thread each, the first of them the calling thread.
 
     Numbers are begun in order and end as they do. Raises after all threads have ended: of several failures the one with
@@ -65,15 +72,17 @@ class _Failing(Protocol):
     def raise_failure(self) -> None: ...
 
 
-def _drive(run: _Failing, drives: Sequence[Callable[[], None]]) -> None:
-    """Run each in a thread, the first in this one; then raise what failed."""
-    threads = [threading.Thread(target=drive, name="custody-segments") for drive in drives[1:]]
+def _drive(run: _Failing, drives: Sequence[Callable[[], None]], *, aside: bool = False) -> None:
+    """Run each in a thread, the first in this one unless ``aside``; then raise what failed."""
+    others = drives if aside else drives[1:]
+    threads = [threading.Thread(target=drive, name="custody-segments") for drive in others]
     started = []
     try:
         for thread in threads:
             thread.start()
             started.append(thread)
-        drives[0]()
+        if not aside:
+            drives[0]()
     except BaseException as error:  # noqa: BLE001 - raised again below: a thread that does not start, Ctrl-C meanwhile
         run.fail(error)
     finally:
@@ -119,22 +128,24 @@ class _Free:
 
 
 class _Run:
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, steps: int) -> None:
         self._count = count
         self._taken = 0
-        self._given = 0
+        self._passed = [0] * steps  # how many segments have passed each ordered step
         self._failure: BaseException | None = None
+        self._failing = threading.Lock()
         self._taking = threading.Lock()
-        self._turn = threading.Condition()
+        self._turns = [threading.Condition() for _ in range(steps)]  # one each: nobody is woken for another's step
 
     def drive(self, lane: Lane) -> None:
         try:
-            while self._pass(lane):
+            steps = tuple(enumerate(lane.ordered))
+            while self._pass(lane, steps):
                 pass
         except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
             self.fail(error)
 
-    def _pass(self, lane: Lane) -> bool:
+    def _pass(self, lane: Lane, steps: Sequence[tuple[int, Step]]) -> bool:
         """Pass the next segment through a lane. False when there is none, or another lane has failed."""
         failure: Exception | None = None
         with self._taking:
@@ -150,31 +161,43 @@ class _Run:
         try:
             if failure is None:
                 lane.work(i)
-        except Exception as error:  # noqa: BLE001 - the same
+                for place, step in steps:
+                    if not self._wait_for_turn(place, i):
+                        return False
+                    step(i)  # the turn is ours until the next line says otherwise
+                    self._end_turn(place, i)
+                return True
+        except Exception as error:  # noqa: BLE001 - raised below
             failure = error
         try:
-            with self._turn:
-                self._turn.wait_for(lambda: self._given == i or self._failed())
-                if self._failed():
-                    return False
-            if failure is not None:
+            if self._wait_for_turn(-1, i):  # all before it have passed every step
                 raise failure
+            return False
         finally:
             del failure  # its traceback holds this frame
-        lane.give(i)  # the turn is ours until the next line says otherwise
-        with self._turn:
-            self._given = i + 1
-            self._turn.notify_all()
-        return True
+
+    def _wait_for_turn(self, place: int, i: int) -> bool:
+        """Wait until a step is segment ``i``'s. False when a lane has failed."""
+        turn = self._turns[place]
+        with turn:
+            turn.wait_for(lambda: self._passed[place] == i or self._failed())
+        return not self._failed()
+
+    def _end_turn(self, place: int, i: int) -> None:
+        with self._turns[place]:
+            self._passed[place] = i + 1
+            self._turns[place].notify_all()
 
     def _failed(self) -> bool:
         return self._failure is not None
 
     def fail(self, error: BaseException) -> None:
-        with self._turn:
+        with self._failing:
             if self._failure is None:
                 self._failure = error
-            self._turn.notify_all()
+        for turn in self._turns:
+            with turn:
+                turn.notify_all()
 
     def raise_failure(self) -> None:
         _raise_once(self)

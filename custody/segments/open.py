@@ -9,19 +9,20 @@ Two sides, because they are two parties in stream mode:
 ``OpenFile`` is both, for a direct-mode job and for recovery. Plaintext is written where the caller wants it, once.
 Whatever does not verify is wiped before the error, which names the file and the segment.
 
-The opening pipeline is ``OpenFile.read_into``. ``threads`` lanes each take the next run of segments, and for it::
+The opening pipeline is ``OpenFile.read_into``. ``threads`` lanes each take the next run of segments, and for each::
 
-    reader.read_into      one ranged read into the lane's scratch memory, of ``fetch`` bytes or one segment
+    forward               from the file, or from the one long answer to the run, into the lane's scratch memory
     decrypt_into          straight to the segment's place in the caller's buffer, no copy between
     check                 the digest, while the segment is still in the processor's cache
 
 Reading from a file, AES-GCM and BLAKE3 all leave the interpreter alone, so two lanes keep two cores busy. A store over
-a network is waited for: there lanes beyond the number of cores are the read-ahead, and a longer ``fetch`` pays for
-its latency. Scratch memory is ``threads * fetch``, whatever the size of the file.
+a network is waited for: there lanes beyond the number of cores are the read-ahead, ``fetch`` bytes of one answer pay
+for its latency, and while a segment is opened the kernel receives the next. Scratch memory is one segment for each
+lane, whatever the size of the file.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -33,11 +34,17 @@ from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import wipe
 from custody.errors import IntegrityError
 from custody.segments.buffers import BufferPool
-from custody.segments.lanes import run_lanes, run_unordered
+from custody.segments.lanes import Step, run_lanes, run_unordered
 from custody.segments.layout import FilePlan
-from custody.segments.streams import Progress, Reader, Sink, ignore_progress, naming, write_all
+from custody.segments.streams import Progress, Reader, Sink, forward, ignore_progress, naming, write_all
 
-__all__ = ["OpenFile", "SegmentChecker", "SegmentDecryptor", "read_digest_list"]
+__all__ = ["Give", "OpenFile", "SegmentChecker", "SegmentDecryptor", "read_digest_list"]
+
+Give = Callable[[int, memoryview], None]
+"""Takes a segment, by its number; its memory is used again afterwards."""
+
+_SHARES: Final = 8
+"""No run is shorter than this part of the longest, where there is more: an answer of little costs a request as well."""
 
 
 class SegmentDecryptor:
@@ -47,13 +54,13 @@ class SegmentDecryptor:
     was cut or extended, for another file's header, and for a ciphertext made for two keys. ``file_key`` and ``reader``
     stay the caller's to close. ``close`` wipes the keys derived here.
 
-    ``fetch`` is how many stored bytes ``decrypt_run`` reads at once, at least one segment.
+    ``fetch`` is how many stored bytes a run asks the store for at once, at least one segment.
     """
 
     def __init__(self, plan: FilePlan, file_key: SecretBytes, reader: Reader, *, fetch: int = 0) -> None:
         self.plan = plan
         self.run: Final = max(1, min(plan.count, fetch // (plan.segment + OVERHEAD)))
-        """Segments of a run."""
+        """Segments of a run, at most."""
         self._reader = reader
         if reader.size != plan.stored_size:
             where = plan.segment_at(min(reader.size, plan.stored_size))
@@ -65,7 +72,7 @@ class SegmentDecryptor:
         with naming(plan.path):
             reader.read_into(0, memoryview(header))
             self._decryptor = Decryptor(file_key, plan.aad, Params(plan.segment), bytes(header))
-        self._stored = BufferPool(self.run * (min(plan.segment, plan.size) + OVERHEAD))
+        self._stored = BufferPool(min(plan.segment, plan.size) + OVERHEAD)
 
     def decrypt_segment_into(self, i: int, out: memoryview) -> int:
         """Decrypt segment ``i`` into the start of ``out``; return its length in bytes.
@@ -78,21 +85,20 @@ class SegmentDecryptor:
         raise ValueError("no segment")
 
     def decrypt_run(self, segments: range, place: Callable[[int], memoryview]) -> Iterator[tuple[int, memoryview]]:
-        """Read up to ``run`` adjacent segments at once; decrypt each to the start of ``place(i)`` and yield it.
+        """Ask for adjacent segments at once; as they come, decrypt each to the start of ``place(i)`` and yield it.
 
         Raises as ``decrypt_segment_into``.
         """
-        places = [self.plan.locate(i) for i in segments]
-        start = places[0].stored_offset
-        with self._stored.take() as buffer:
-            stored = buffer[: places[-1].stored_offset + places[-1].stored_length - start]
-            with naming(f"{self.plan.path}: segment {segments[0]}"):
-                self._reader.read_into(start, stored)
-            for i, where in zip(segments, places, strict=True):
-                out = place(i)
-                piece = stored[where.stored_offset - start :][: where.stored_length]
+        start, last = self.plan.locate(segments[0]).stored_offset, self.plan.locate(segments[-1])
+        size = last.stored_offset + last.stored_length - start
+        with self._stored.take() as buffer, forward(self._reader, start, size) as fill:
+            for i in segments:
+                where = self.plan.locate(i)
+                out, stored = place(i), buffer[: where.stored_length]
+                with naming(f"{self.plan.path}: segment {i}"):
+                    fill(stored)
                 with naming(self.plan.path):
-                    self._decryptor.decrypt_into(i, where.is_final, piece, out)
+                    self._decryptor.decrypt_into(i, where.is_final, stored, out)
                 yield i, out[: where.length]
 
     def trim(self) -> None:
@@ -182,24 +188,45 @@ class OpenFile:
         Read as the module says. When this raises, ``out`` is all zeros, and the error is that of the first segment that
         is wrong. ``ValueError`` for a range outside the file.
         """
-        fill = _Fill(self, self._plain, self.plan.covering(offset, len(out)), offset, out, progress)
-        runs = -(-len(fill.segments) // self.run)
+        runs = self._runs(self.plan.covering(offset, len(out)), threads)
+        fill = _Fill(self, self._plain, runs, offset, out, progress)
         try:
-            run_unordered(runs, [fill.work] * max(1, min(threads, runs)))
+            run_unordered(len(runs), [fill.work] * max(1, min(threads, len(runs))))
         except BaseException:
             wipe(out)
             raise
+
+    def pass_on(self, segments: range, give: Give, *, progress: Progress = ignore_progress, threads: int = 2) -> None:
+        """Have ``give`` take each segment once, checked, in no order and from several threads; then wipe it.
+
+        Some are fetched and opened while others are given, and as many are in memory as there are threads.
+        """
+        runs = self._runs(segments, threads)
+        telling = threading.Lock()
+
+        def work(k: int) -> None:
+            with self._plain.take() as buffer:
+                for i, plaintext in self.read_run(runs[k], lambda _: buffer):
+                    give(i, plaintext)
+                    with telling:
+                        progress(len(plaintext))
+
+        try:
+            run_unordered(len(runs), [work] * max(1, min(threads, len(runs))))
+        finally:
+            self._plain.trim()
+
+    def _runs(self, segments: range, threads: int) -> Sequence[range]:
+        """Cut segments into runs: long ones, but where there are few, each of ``threads`` lanes has a share."""
+        most = self._decryptor.run
+        run = max(1, most // _SHARES, min(most, -(-len(segments) // max(1, threads))))
+        return [segments[k : k + run] for k in range(0, len(segments), run)]
 
     def read_run(self, segments: range, place: Callable[[int], memoryview]) -> Iterator[tuple[int, memoryview]]:
         """Put adjacent segments each at the start of ``place(i)``, checked; a wrong one is wiped before the error."""
         for i, plaintext in self._decryptor.decrypt_run(segments, place):
             self._checker.check(i, plaintext)
             yield i, plaintext
-
-    @property
-    def run(self) -> int:
-        """Segments that are read at once."""
-        return self._decryptor.run
 
     def copy_to(self, sink: Sink, *, progress: Progress = ignore_progress, threads: int = 2) -> None:
         """Write the whole plaintext, in order; a sink never sees an unchecked byte. ``UnavailableError`` if it is full.
@@ -241,7 +268,12 @@ class _CopyLane:
     def work(self, i: int, /) -> None:
         self.length = self.file.read_segment_into(i, self.buffer)
 
-    def give(self, _i: int, /) -> None:
+    @property
+    def ordered(self) -> tuple[Step]:
+        """Writing."""
+        return (self._give,)
+
+    def _give(self, _i: int, /) -> None:
         write_all(self.sink, self.buffer[: self.length], self.file.plan.path)
         self.progress(self.length)
 
@@ -250,9 +282,9 @@ class _Fill:
     """Fills the part of ``out`` that each segment has in it. All lanes share one."""
 
     def __init__(  # noqa: PLR0917 - one caller
-        self, file: OpenFile, spare: BufferPool, segments: range, offset: int, out: memoryview, progress: Progress
+        self, file: OpenFile, spare: BufferPool, runs: Sequence[range], offset: int, out: memoryview, progress: Progress
     ) -> None:
-        self.segments = segments
+        self._runs = runs
         self._file = file
         self._spare = spare
         self._offset = offset
@@ -262,7 +294,6 @@ class _Fill:
 
     def work(self, k: int) -> None:
         """Fetch, decrypt and check run ``k``."""
-        run = self.segments[k * self._file.run : (k + 1) * self._file.run]
         with ExitStack() as stack:
 
             def place(i: int) -> memoryview:
@@ -270,7 +301,7 @@ class _Fill:
                     return target
                 return stack.enter_context(self._spare.take())  # the range begins or ends inside this segment
 
-            for i, plaintext in self._file.read_run(run, place):
+            for i, plaintext in self._file.read_run(self._runs[k], place):
                 begin = i * self._file.plan.segment - self._offset  # where in ``out`` the segment begins
                 start, end = max(0, begin), min(len(self._out), begin + len(plaintext))
                 if end - start != len(plaintext):

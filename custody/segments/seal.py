@@ -1,50 +1,44 @@
-"""Sealing: plaintext in, ciphertext and digest list out, segment by segment.
+"""Sealing: plaintext in, ciphertext and digest list out, segment by segment and file by file.
 
 Each plaintext byte is read once and stays in one buffer: there its keyed digest is taken, and from there it is
-encrypted into a second buffer, which is hashed and written. Memory is two segments a thread, whatever the size.
+encrypted into a second buffer, which is hashed and written. Memory is two segments a lane, whatever the size.
+
+The segments of all files go through the same lanes, one file after the other; so a few threads are busy with one huge
+file and with ten thousand small ones alike. What a file waits for at its end, an fsync or a store's answer, happens in
+the background (``custody.segments.finishing``), unless the store makes all of them durable at once.
 
 The list of segment digests is what a reader trusts. It is written beside the ciphertext and bound by the signed content
 (design section 4); so somebody who keeps the file key cannot forge a segment for others.
 """
 
-import os
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
-from custody.crypto.digests import DIGEST_SIZE, hasher, segment_digest
 from custody.crypto.floe import OVERHEAD, Encryptor, Params
-from custody.crypto.schedule import digest_key as derive_digest_key
-from custody.crypto.schedule import file_key as derive_file_key
 from custody.crypto.secret import SecretBytes
 from custody.documents.content import File
-from custody.errors import IntegrityError
 from custody.segments.buffers import BufferPool
-from custody.segments.lanes import run_lanes
+from custody.segments.finishing import AT_ONCE, Finishing
+from custody.segments.lanes import Step, run_lanes
 from custody.segments.layout import FilePlan
-from custody.segments.streams import Progress, Sink, Source, explained, ignore_progress, read_full, write_all
-from custody.values import U64, check_path
+from custody.segments.sealing_file import SealedFile, SealingFile
+from custody.segments.sealing_queue import FileToSeal, Queue, QueuedFile
+from custody.segments.streams import Finished, Progress, Sink, Source, ignore_finished, ignore_progress
+from custody.values import check_path
 
-__all__ = ["FileToSeal", "SealedFile", "seal_file", "seal_version"]
+__all__ = ["LANES", "FileToSeal", "SealedFile", "seal_file", "seal_version"]
 
-_DIGESTS_AT_ONCE: Final = 2048  # digests gathered for one write of 64 KiB: a store may charge for each
+LANES: Final = 2
+"""Two cores are busy with two lanes: one writes while the other reads, encrypts and hashes (measured: ops/adr/0014)."""
 
+_WORTH: Final = 256 << 10
+"""Bytes of a segment, on average, that are worth a second lane: below, the two only take the interpreter from each
+other (measured too)."""
 
-class SealedFile(NamedTuple):
-    """What the content says of a stored file: BLAKE3 of its ciphertext and of its digest list, 64 hex digits each."""
-
-    ciphertext: str
-    digests: str
-
-
-class FileToSeal(NamedTuple):
-    """A file of the version to be: its path there, how to open it, its size in bytes."""
-
-    path: str
-    open: Callable[[], AbstractContextManager[Source]]
-    size: int
+_Take = Callable[[int], tuple[SealingFile, int]]  # says whose segment comes next, and which of that file it is
+_Given = Callable[[int, int], None]  # told what has been written: segment of its file, bytes of plaintext
 
 
 def seal_file(
@@ -57,7 +51,7 @@ def seal_file(
     digests: Sink,
     rng: Callable[[int], bytes],
     progress: Progress = ignore_progress,
-    threads: int = 2,
+    threads: int = LANES,
 ) -> SealedFile:
     """Seal one file: read ``plan.size`` bytes, write the FLOE ciphertext and the digest list.
 
@@ -66,24 +60,10 @@ def seal_file(
     was read; ``UnavailableError`` when it cannot be read or a sink is full. What was written until then is to be thrown
     away.
     """
-    if threads < 1:
-        raise ValueError("at least one thread")
-    longest = min(plan.segment, plan.size)
-    with ExitStack() as stack:
-        encryptor = stack.enter_context(Encryptor(file_key, plan.aad, Params(plan.segment), rng))
-        plain = stack.enter_context(BufferPool(longest))
-        stored = stack.enter_context(BufferPool(longest + OVERHEAD))
-        output = _Output(plan, ciphertext, digests, progress)
-        output.header(encryptor.header)
-        lanes = []
-        for _ in range(min(threads, plan.count)):
-            buffers = stack.enter_context(plain.take()), stack.enter_context(stored.take())
-            lanes.append(_Lane(plan, source, encryptor, digest_key, output, *buffers))
-        before = _state(source)
-        run_lanes(plan.count, lanes)
-        if read_full(source, memoryview(bytearray(1)), plan.path) or _state(source) != before:
-            raise _changed(plan)
-        return output.finish()
+    with Encryptor(file_key, plan.aad, Params(plan.segment), rng) as encryptor:
+        file = SealingFile(plan, source, encryptor, digest_key, ciphertext, digests)
+        _run(plan.count, min(plan.segment, plan.size), lambda i: (file, i), lambda _i, size: progress(size), threads)
+        return file.finish()
 
 
 def seal_version(
@@ -95,110 +75,80 @@ def seal_version(
     writer: Callable[[str], AbstractContextManager[Sink]],
     rng: Callable[[int], bytes],
     progress: Progress = ignore_progress,
-    threads: int = 2,
+    finished: Finished = ignore_finished,
+    threads: int = LANES,
+    ends: int = AT_ONCE,
 ) -> tuple[File, ...]:
     """Seal all files of a version through ``writer`` (``Store.writer``); return them as the content lists them.
 
-    ``vid`` is fresh, ``version_key`` the K derived with it. The manifest is the caller's to sign and write; without it
-    nothing of the version is visible, whatever this leaves behind when it raises. Raises as ``seal_file``, and
-    ``FormatError`` for a path that no content may have.
+    ``vid`` is fresh, ``version_key`` the K derived with it. Writers are entered and written by one thread at a time,
+    and left by another, those of ``ends`` files at once (0: where the end waits for nothing, by the same thread). The
+    manifest is the caller's to sign and write; without it nothing of the version is visible, whatever this leaves
+    behind when it raises. Raises as ``seal_file`` for the first file that fails, and ``FormatError`` for a path that no
+    content may have.
     """
     ordered = sorted(files, key=lambda file: file.path)
     if len({check_path(file.path) for file in ordered}) != len(ordered):
         raise ValueError("two files with one path")
-    result = []
-    for index, file in enumerate(ordered):
-        plan = FilePlan(vid, index, file.size, segment, file.path)
-        with ExitStack() as stack:
-            with explained(file.path, "cannot be read"):
-                source = stack.enter_context(file.open())
-            sealed = seal_file(
-                source,
-                plan,
-                file_key=stack.enter_context(derive_file_key(version_key, index)),
-                digest_key=stack.enter_context(derive_digest_key(version_key, index)),
-                ciphertext=stack.enter_context(writer(plan.ciphertext_key)),
-                digests=stack.enter_context(writer(plan.digests_key)),
-                rng=rng,
-                progress=progress,
-                threads=threads,
-            )
-        # Only here, behind the block, have the writers made both files durable.
-        result.append(File(path=file.path, size=U64(file.size), ciphertext=sealed.ciphertext, digests=sealed.digests))
-    return tuple(result)
+    plans = [FilePlan(vid, index, file.size, segment, file.path) for index, file in enumerate(ordered)]
+    with Finishing(threads=ends) as finishing:
+
+        def begin(file: QueuedFile) -> None:
+            file.begin(version_key, writer, rng)
+
+        version = Queue(ordered, plans, begin, finishing, progress, finished)
+        longest = max((min(plan.segment, plan.size) for plan in plans), default=0)
+        count, size = sum(plan.count for plan in plans), sum(plan.size for plan in plans)
+        lanes = threads if size >= count * _WORTH else 1
+        _run(count, longest, version.take, version.given, lanes, aside=True)
+    return version.listed()
 
 
-class _Output:
-    """The two files being written, in order, and their digests."""
-
-    def __init__(self, plan: FilePlan, ciphertext: Sink, digests: Sink, progress: Progress) -> None:
-        self._path = plan.path
-        self._ciphertext = ciphertext
-        self._digests = digests
-        self._progress = progress
-        self._ciphertext_hash = hasher()
-        self._digests_hash = hasher()
-        self._gathered = bytearray()
-
-    def header(self, header: bytes) -> None:
-        self._ciphertext_hash.update(header)
-        write_all(self._ciphertext, memoryview(header), self._path)
-
-    def segment(self, stored: memoryview, digest: bytes) -> None:
-        self._ciphertext_hash.update(stored)
-        write_all(self._ciphertext, stored, self._path)
-        self._gathered += digest
-        if len(self._gathered) == _DIGESTS_AT_ONCE * DIGEST_SIZE:
-            self._flush()
-        self._progress(len(stored) - OVERHEAD)
-
-    def finish(self) -> SealedFile:
-        self._flush()
-        return SealedFile(self._ciphertext_hash.hexdigest(), self._digests_hash.hexdigest())
-
-    def _flush(self) -> None:
-        self._digests_hash.update(self._gathered)
-        write_all(self._digests, memoryview(self._gathered), self._path)
-        self._gathered = bytearray()
+def _run(
+    count: int,
+    longest: int,
+    take: _Take,
+    given: _Given,
+    threads: int,
+    *,
+    aside: bool = False,
+) -> None:
+    """Pass ``count`` segments of at most ``longest`` bytes through lanes with buffers of their own."""
+    if threads < 1:
+        raise ValueError("at least one thread")
+    with BufferPool(longest) as plain, BufferPool(longest + OVERHEAD) as stored, ExitStack() as stack:
+        lanes = [
+            _Lane(take, given, stack.enter_context(plain.take()), stack.enter_context(stored.take()))
+            for _ in range(max(1, min(threads, count)))
+        ]
+        run_lanes(count, lanes, aside=aside)
 
 
 @dataclass(slots=True)
 class _Lane:
-    """One thread's part: its two buffers, and the digest of the segment it is at."""
+    """One thread's part: its two buffers, and the segment it is at."""
 
-    plan: FilePlan
-    source: Source
-    encryptor: Encryptor
-    digest_key: SecretBytes
-    output: _Output
+    next: _Take
+    given: _Given
     plain: memoryview
     stored: memoryview
+    file: SealingFile = field(init=False)
+    i: int = 0
     digest: bytes = b""
 
-    def take(self, i: int, /) -> None:
-        length = self.plan.locate(i).length
-        if read_full(self.source, self.plain[:length], self.plan.path) != length:
-            raise _changed(self.plan)
+    def take(self, n: int, /) -> None:
+        self.file, self.i = self.next(n)
+        self.file.read(self.i, self.plain)
 
-    def work(self, i: int, /) -> None:
-        where = self.plan.locate(i)
-        plaintext = self.plain[: where.length]
-        self.digest = segment_digest(self.digest_key, i, plaintext)
-        self.encryptor.encrypt_into(i, where.is_final, plaintext, self.stored)
+    def work(self, _n: int, /) -> None:
+        self.digest = self.file.encrypt(self.i, self.plain, self.stored)
 
-    def give(self, i: int, /) -> None:
-        self.output.segment(self.stored[: self.plan.locate(i).stored_length], self.digest)
+    @property
+    def ordered(self) -> tuple[Step, Step]:
+        return self._tally, self._give
 
+    def _tally(self, _n: int, /) -> None:
+        self.file.tally(self.i, self.stored)
 
-def _state(source: Source) -> tuple[int, int] | None:
-    """Size and modification time of a regular file; None for what has none."""
-    try:
-        info = os.fstat(source.fileno())  # type: ignore[attr-defined]  # a network stream has no such method
-    except (AttributeError, OSError):
-        return None
-    return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else None
-
-
-def _changed(plan: FilePlan) -> IntegrityError:
-    hint = f"seal it when nothing writes to it; {plan.size} bytes were expected"
-    return IntegrityError(f"{plan.path}: changed while it was read", hint=hint)
+    def _give(self, _n: int, /) -> None:
+        self.given(self.i, self.file.write(self.i, self.stored, self.digest))

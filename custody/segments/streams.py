@@ -1,12 +1,27 @@
 """What the pipelines read from and write to. Files, a store's blobs and a network stream all fit."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, runtime_checkable
 
 from custody.errors import FormatError, IntegrityError, UnavailableError
 
-__all__ = ["Progress", "Reader", "Sink", "Source", "explained", "ignore_progress", "naming", "read_full", "write_all"]
+__all__ = [
+    "Finished",
+    "Forward",
+    "LongReader",
+    "Progress",
+    "Reader",
+    "Sink",
+    "Source",
+    "explained",
+    "forward",
+    "ignore_finished",
+    "ignore_progress",
+    "naming",
+    "read_full",
+    "write_all",
+]
 
 
 class Source(Protocol):
@@ -38,11 +53,49 @@ class Reader(Protocol):
         ...
 
 
+Forward = Callable[[memoryview], None]
+"""Fills the whole buffer with the bytes that come next, or raises as ``Reader.read_into``."""
+
+
+@runtime_checkable
+class LongReader(Reader, Protocol):
+    """A reader that pays for the way to its bytes, and so rather answers once and at length: a store over a network."""
+
+    def stretch(self, offset: int, size: int, /) -> AbstractContextManager[Forward]:
+        """Ask for ``size`` bytes from ``offset`` on at once, to be taken in order, piece by piece, by one thread."""
+        ...
+
+
+def forward(reader: Reader, offset: int, size: int) -> AbstractContextManager[Forward]:
+    """Return a stretch of any reader; one that is not long is asked for each piece."""
+    return reader.stretch(offset, size) if isinstance(reader, LongReader) else _pieces(reader, offset)
+
+
+@contextmanager
+def _pieces(reader: Reader, offset: int) -> Iterator[Forward]:
+    at = offset
+
+    def fill(buffer: memoryview) -> None:
+        nonlocal at
+        reader.read_into(at, buffer)
+        at += len(buffer)
+
+    yield fill
+
+
 Progress = Callable[[int], None]
 """Told after each segment how many plaintext bytes of it were wanted, by one thread at a time."""
 
 
+Finished = Callable[[str], None]
+"""Told the path of each file that is done, by one thread at a time."""
+
+
 def ignore_progress(_done: int, /) -> None:
+    """Tell nobody."""
+
+
+def ignore_finished(_path: str, /) -> None:
     """Tell nobody."""
 
 

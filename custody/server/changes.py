@@ -24,7 +24,7 @@ class Changes:
 
     def notify(self, request: str) -> None:
         """Wake everybody who waits for this request."""
-        if not self._loop.is_closed():
+        if request and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake, request)
 
     @contextmanager

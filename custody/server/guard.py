@@ -1,23 +1,24 @@
 """The edge of every call: who calls, and what of an error goes out."""
 
 import hashlib
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import grpc
-import structlog
 from grpc.aio import ServicerContext
 
 from custody.broker.context import Peer
 from custody.broker.refusals import Refusals
 from custody.crypto.svid import identity_of
-from custody.errors import CustodyError, FormatError
+from custody.errors import CustodyError, DeniedError, FormatError
 from custody.server.room import Room
 from custody.wire.errors import status_of
-from custody.wire.tls import peer_certificate
+from custody.wire.tls import is_hybrid, peer_certificate
 
 __all__ = ["MAX_CALLS", "MAX_CALLS_OF_ONE", "Guard", "MethodNames"]
 
@@ -32,7 +33,7 @@ MAX_CALLS_OF_ONE: Final = 2048
 _T = TypeVar("_T")
 _Asked = TypeVar("_Asked")
 _Answered = TypeVar("_Answered")
-_log: Final = structlog.get_logger("custody.server")
+_log: Final = logging.getLogger("custody.server")
 _method: ContextVar[str] = ContextVar("method", default="?")
 _caller: ContextVar[Peer | None] = ContextVar("caller", default=None)
 _CAPITALS: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -65,17 +66,18 @@ class Guard:
         self._room = Room(most, of_one, "too many calls are under way")
 
     async def peer(self, context: "ServicerContext[Any, Any]") -> Peer:
-        """Return the caller. A certificate without exactly one SPIFFE ID of our trust domain ends the call."""
-        leaf = peer_certificate(context.auth_context())
-        try:
-            identity = identity_of(leaf)
-        except FormatError:
-            identity = ""
-        if not identity.startswith(self._prefix):
+        """Return the caller. A certificate without exactly one SPIFFE ID of our trust domain ends the call, and so does
+        a connection that a collector may read one day.
+        """
+        connection = context.auth_context()
+        peer = _peer_of(peer_certificate(connection))
+        if not peer.identity.startswith(self._prefix):
             self._refusals.stranger()
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not permitted")
-        peer = Peer(identity, hashlib.sha256(leaf).hexdigest())
         _caller.set(peer)
+        if not is_hybrid(connection):
+            message = "TLS without a hybrid key exchange"
+            await self.refuse(context, DeniedError(message, hint="offer X25519MLKEM768: a current gRPC does"))
         return peer
 
     def place(self, peer: Peer) -> AbstractContextManager[None]:
@@ -100,19 +102,32 @@ class Guard:
             raise
         except Exception:
             # What went wrong is ours to know: the traceback stays here, the caller learns nothing of it.
-            _log.exception("call failed", method=_method.get(), caller=_name())
+            _log.exception("call failed", extra=_fields())
             await context.abort(grpc.StatusCode.INTERNAL, "internal error; the broker's log says more")
             raise
 
     async def refuse(self, context: "ServicerContext[Any, Any]", error: CustodyError) -> None:
         """End the call with the status of an error."""
         code, message, trailing = status_of(error)
-        _log.info("call refused", method=_method.get(), caller=_name(), status=code.name)
+        _log.info("call refused", extra=_fields(status=code.name))
         if (peer := _caller.get()) is not None:
             self._refusals.known(peer, _CAPITALS.sub("-", _method.get()).lower(), error)
         await context.abort(code, message, trailing)
 
 
-def _name() -> str:
+@lru_cache(maxsize=4096)
+def _peer_of(leaf: bytes) -> Peer:
+    """Return who a certificate says it is; the identity of one that names nobody is empty. TLS has judged it before,
+    at the handshake; a peer that calls often is read once.
+    """
+    try:
+        identity = identity_of(leaf)
+    except FormatError:
+        identity = ""
+    return Peer(identity, hashlib.sha256(leaf).hexdigest())
+
+
+def _fields(**more: str) -> dict[str, dict[str, str]]:
+    """What the broker's own log says of the call that is under way."""
     peer = _caller.get()
-    return peer.identity if peer else "?"
+    return {"fields": {"method": _method.get(), "caller": peer.identity if peer else "?", **more}}

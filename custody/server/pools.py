@@ -87,9 +87,9 @@ class Pools:
         """Run a stop."""
         return await self._stops.run(caller, function)
 
-    async def read(self, function: Callable[[], _T]) -> _T:
-        """Run a piece of the data path; streams are shared out by session."""
-        return await asyncio.get_running_loop().run_in_executor(self._reads, function)
+    def read(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Begin a piece of the data path; streams are shared out by session."""
+        return asyncio.get_running_loop().run_in_executor(self._reads, function)
 
     def close(self) -> None:
         """Let what runs finish, start nothing more."""

@@ -5,6 +5,7 @@ So callers who wait for a witness that is down, by the thousand, take no thread 
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from custody.entries.receipt import Receipt
@@ -29,6 +30,9 @@ class Receipts:
         """Return the receipts of entries by index. Raises as ``Publisher.wait``."""
         if places:
             await self._until(max(places))
+        found = [receipt for place in places if (receipt := self._publisher.at_hand(place)) is not None]
+        if len(found) == len(places):
+            return found
         return await self._pools.call(
             caller, lambda: [self._publisher.settled(place, self._timeout) for place in places]
         )
@@ -43,7 +47,9 @@ class Receipts:
         self._waiting.add(waiter)  # before looking: whatever is published from now on wakes it
         try:
             if not self._settled(index):
-                await asyncio.wait([waiter[1]], timeout=self._timeout)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._timeout):
+                        await waiter[1]
         finally:
             self._waiting.discard(waiter)
 

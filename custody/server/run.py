@@ -15,10 +15,12 @@ from custody.broker.refusals import Refusals
 from custody.errors import ConfigError
 from custody.server.changes import Changes
 from custody.server.guard import Guard, MethodNames
+from custody.server.often import MAX_FILED, MAX_HELLOS, Often
 from custody.server.pools import Pools
 from custody.server.reads import Reads, add_reads
 from custody.server.receipts import Receipts
-from custody.server.service import MAX_FILED, MAX_HELLOS, Often, Service
+from custody.server.service import Service
+from custody.wire.memory import keep_memory
 from custody.wire.tls import TlsFiles, server_credentials
 from custody.wire.v1.broker_pb2_grpc import add_BrokerServicer_to_server
 
@@ -32,7 +34,7 @@ _MAX_MESSAGE: Final = 32 << 20
 class Listen:
     """Where and how to listen. Ages are seconds: a connection is asked to end at ``max_age`` and does after ``grace``,
     so that a revoked certificate is not used for ever; streams resume on a new one. What one identity may do a
-    minute: ``hellos``; ``filed``, requests and releases.
+    minute: ``hellos``; ``filed``, requests, releases and versions.
     """
 
     address: str
@@ -51,6 +53,7 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
 
     Raises ``ConfigError`` when the address cannot be bound.
     """
+    keep_memory()
     loop = asyncio.get_running_loop()
     pools = Pools(calls=listen.calls, reads=listen.reads)
     changes = Changes(loop)

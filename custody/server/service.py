@@ -1,5 +1,6 @@
 """The broker's service: each method hands signed documents to one use case and packs what comes back."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -7,12 +8,12 @@ from grpc.aio import ServicerContext
 
 from custody.broker import direct, grants, reading, requests, stops, trust, versions
 from custody.broker.context import Context, Peer
-from custody.broker.refusals import PerMinute
 from custody.documents.dsse import Envelope
 from custody.entries.receipt import Receipt
-from custody.errors import FormatError, UnavailableError
+from custody.errors import FormatError
 from custody.server.changes import Changes
 from custody.server.guard import Guard
+from custody.server.often import Often
 from custody.server.pools import Pools
 from custody.server.reads import Reads
 from custody.server.receipts import Receipts
@@ -20,42 +21,10 @@ from custody.server.uploads import UploadService
 from custody.wire.messages import place_to, receipt_to, request_to, version_to
 from custody.wire.v1 import broker_pb2 as pb
 
-__all__ = ["MAX_FILED", "MAX_HELLOS", "Often", "Service"]
-
-MAX_HELLOS: Final = 60
-"""A minute of one identity. A tool says one before it signs something; each is an entry for ever."""
-
-MAX_FILED: Final = 120
-"""Requests and releases a minute of one identity, those that come again too. Each may be an entry for ever, and nothing
-else bounds them: a decision stands once, a session is one of its lease's.
-"""
+__all__ = ["Service"]
 
 _MAX_WAIT: Final = 30
 _MAX_PAGE: Final = 200
-
-
-class Often:
-    """How often one identity may do what makes entries; ``monotonic`` is in seconds. Stops are not counted.
-
-    ``filed``: requests and releases. Both are for a minute.
-    """
-
-    def __init__(self, monotonic: Callable[[], float], hellos: int = MAX_HELLOS, filed: int = MAX_FILED) -> None:
-        self._hellos = PerMinute(hellos, monotonic)
-        self._filed = PerMinute(filed, monotonic)
-
-    def greet(self, peer: Peer) -> None:
-        """Count a hello. Raises ``UnavailableError`` when there were too many."""
-        _take(self._hellos, peer, "hellos")
-
-    def file(self, peer: Peer) -> None:
-        """Count a request or a release. Raises ``UnavailableError`` when there were too many."""
-        _take(self._filed, peer, "requests and releases")
-
-
-def _take(counted: PerMinute, peer: Peer, what: str) -> None:
-    if not counted.take(peer.identity):
-        raise UnavailableError(f"too many {what}", hint="try again in a minute")
 
 
 class Service(UploadService):
@@ -98,7 +67,8 @@ class Service(UploadService):
         async def work(peer: Peer) -> pb.Receipt:
             self._often.greet(peer)
             envelope = Envelope.parse(request.envelope)
-            return await self._logged(peer, lambda: trust.hello(self._context, peer, envelope))
+            index = await asyncio.wrap_future(trust.hello(self._context, peer, envelope))
+            return receipt_to(await self._receipts.one(peer.identity, index))
 
         return await self._guard.answer(context, work)
 
@@ -113,10 +83,37 @@ class Service(UploadService):
 
         return await self._guard.answer(context, work)
 
+    async def GetLogObjects(
+        self,
+        request: pb.GetLogObjectsRequest,
+        context: "ServicerContext[pb.GetLogObjectsRequest, pb.GetLogObjectsReply]",
+    ) -> pb.GetLogObjectsReply:
+        async def work(peer: Peer) -> pb.GetLogObjectsReply:
+            found = await self._pools.call(peer.identity, lambda: trust.log_objects(self._context, peer, request.paths))
+            return pb.GetLogObjectsReply(
+                objects=[pb.GetLogObjectsReply.Object(data=data or b"", missing=data is None) for data in found]
+            )
+
+        return await self._guard.answer(context, work)
+
+    async def ListLogObjects(
+        self,
+        request: pb.ListLogObjectsRequest,
+        context: "ServicerContext[pb.ListLogObjectsRequest, pb.ListLogObjectsReply]",
+    ) -> pb.ListLogObjectsReply:
+        async def work(peer: Peer) -> pb.ListLogObjectsReply:
+            names = await self._pools.call(
+                peer.identity, lambda: trust.log_names(self._context, peer, request.prefix, request.after)
+            )
+            return pb.ListLogObjectsReply(paths=names)
+
+        return await self._guard.answer(context, work)
+
     async def RegisterVersion(
         self, request: pb.RegisterVersionRequest, context: "ServicerContext[pb.RegisterVersionRequest, pb.Receipt]"
     ) -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
+            self._often.file(peer)
             return await self._logged(peer, lambda: versions.register(self._context, peer, request.manifest))
 
         return await self._guard.answer(context, work)

@@ -1,8 +1,9 @@
 """Who may stream at once, so that memory is bounded and nobody waits for ever behind slow readers.
 
-Each stream holds one segment and its messages, whatever its reader does; so memory is bounded by their number. When all
-places are taken, those that arrive wait in line, and for each of them a stream is cut whose reader has left a message
-untaken for longer than a reader at work does, the slowest first. It is told to resume: what arrived is not sent again.
+Each stream holds the messages of one segment, whatever its reader does; while few are served, those of two runs of
+segments. So memory is bounded by their number. When all places are taken, those that arrive wait in line, and for each
+of them a stream is cut whose reader has left a message untaken for longer than a reader at work does, the slowest
+first. It is told to resume: what arrived is not sent again.
 """
 
 import asyncio
@@ -13,13 +14,16 @@ from typing import Final
 
 from custody.errors import UnavailableError
 
-__all__ = ["MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Stream", "Streams"]
+__all__ = ["MAX_AHEAD", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Stream", "Streams"]
 
 MAX_STREAMS: Final = 256
 """Streams served at once."""
 
 MAX_STREAMS_OF_SESSION: Final = 16
 """So that one job cannot take them all."""
+
+MAX_AHEAD: Final = 16
+"""Streams that are served at once while each has its next run of segments made ready."""
 
 _STALL: Final = 30.0
 """Seconds a reader may leave one message untaken before its stream ends; it can resume where it was."""
@@ -69,6 +73,11 @@ class Streams:
         self._streams: set[Stream] = set()
         self._of_session: Counter[str] = Counter()
         self._waiting = 0
+
+    @property
+    def few(self) -> bool:
+        """Whether so few are served that each may have segments made ready."""
+        return len(self._streams) <= MAX_AHEAD
 
     @asynccontextmanager
     async def enter(self, session: str) -> AsyncIterator[Stream]:

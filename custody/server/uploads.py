@@ -11,6 +11,7 @@ from custody.broker import uploads
 from custody.broker.context import Context, Peer
 from custody.errors import FormatError, UnavailableError
 from custody.server.guard import Guard
+from custody.server.often import Often
 from custody.server.pools import Pools
 from custody.server.receipts import Receipts
 from custody.wire.messages import receipt_to
@@ -30,6 +31,7 @@ class UploadService(BrokerServicer):
 
     _context: Context
     _guard: Guard
+    _often: Often
     _pools: Pools
     _receipts: Receipts
 
@@ -98,6 +100,7 @@ class UploadService(BrokerServicer):
         self, request: pb.FinishUploadRequest, context: "ServicerContext[pb.FinishUploadRequest, pb.Receipt]"
     ) -> pb.Receipt:
         async def work(peer: Peer) -> pb.Receipt:
+            self._often.file(peer)
             index = await self._pools.upload(
                 peer.identity, lambda: uploads.finish(self._context, peer, request.upload, request.manifest)
             )

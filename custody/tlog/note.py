@@ -18,6 +18,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, NoReturn, Self
 
 from cryptography.exceptions import InvalidSignature
@@ -58,6 +59,7 @@ _HEX_ID = re.compile(r"[0-9a-f]{8}")
 _SKEY_PREFIX = "PRIVATE+KEY+"
 
 
+@lru_cache(maxsize=1024)  # the same few keys are looked for in every note
 def _key_id(name: str, material: bytes) -> bytes:
     """Hash name and typed key to the id that signature lines carry."""
     return hashlib.sha256(name.encode("utf-8") + b"\n" + material).digest()[:_ID_SIZE]

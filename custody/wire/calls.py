@@ -4,12 +4,13 @@ Calls that only read, and calls whose document the broker recognises when it com
 (``custody.client``, ``custody.custodian``); nothing is repeated here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
 
 from custody.documents.dsse import Envelope
 from custody.entries.receipt import Receipt
+from custody.errors import FormatError
 from custody.wire.connection import DEADLINE
 from custody.wire.errors import raise_from_rpc
 from custody.wire.messages import (
@@ -45,6 +46,17 @@ class Calls(UploadCalls):
     def get_log_object(self, path: str) -> bytes:
         """A tile, bundle, document or checkpoint of the log."""
         return self._call(self._stub.GetLogObject, pb.GetLogObjectRequest(path=path)).data
+
+    def get_log_objects(self, paths: Sequence[str]) -> list[bytes | None]:
+        """What stands at the first of these paths, at least one; ``None`` where there is no object."""
+        reply = self._call(self._stub.GetLogObjects, pb.GetLogObjectsRequest(paths=paths))
+        if not 1 <= len(reply.objects) <= len(paths):
+            raise FormatError(f"the broker answered {len(paths)} paths with {len(reply.objects)} objects")
+        return [None if item.missing else item.data for item in reply.objects]
+
+    def list_log_objects(self, prefix: str, after: str = "") -> list[str]:
+        """The next paths with a prefix; none after the last."""
+        return list(self._call(self._stub.ListLogObjects, pb.ListLogObjectsRequest(prefix=prefix, after=after)).paths)
 
     def register_version(self, manifest: bytes) -> Receipt:
         """Put a sealed version into custody."""

@@ -6,6 +6,7 @@ carries, beside its SPIFFE ID, a DNS name that clients ask for (``server_name``)
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from custody.errors import ConfigError
 
-__all__ = ["TlsFiles", "channel_credentials", "peer_certificate", "server_credentials"]
+__all__ = ["TlsFiles", "channel_credentials", "is_hybrid", "peer_certificate", "server_credentials"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,22 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
 
 def peer_certificate(auth_context: Mapping[str, Iterable[bytes]]) -> bytes:
     """Return the peer's verified certificate (DER), or no bytes where there is none that can be read."""
-    pem = next(iter(auth_context.get("x509_pem_cert", ())), b"")
+    return _certificate(next(iter(auth_context.get("x509_pem_cert", ())), b""))
+
+
+@lru_cache(maxsize=1024)
+def _certificate(pem: bytes) -> bytes:
+    """A peer calls often with one certificate."""
     try:
         return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
     except ValueError:
         return b""
+
+
+def is_hybrid(auth_context: Mapping[str, Iterable[bytes]]) -> bool:
+    """Whether the connection's keys come from X25519 together with ML-KEM-768 (draft-ietf-tls-ecdhe-mlkem).
+
+    Whoever records anything less today reads it when there is a quantum computer. TLS 1.3 signs the choice, so nobody
+    in the middle can have made it.
+    """
+    return b"X25519MLKEM768" in auth_context.get("ssl_negotiated_key_exchange_group", ())

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from custody.adapters.home import Home
+from custody.adapters.surroundings import Surroundings
 from custody.app.connect import find_key, open_desk
 from custody.app.demo.cast import DEPLOYMENT, ceremony, issue, profiles
 from custody.app.demo.places import Directory, Place
 from custody.app.demo.stage import PASSPHRASE, Stage
 from custody.cli.registry import main_group
 from custody.client import Custody, Lease, PendingRequest
-from custody.client.settings import Surroundings
 from custody.crypto.secret import SecretBytes
 from custody.custodian.acting import decide, look
 from custody.custodian.keys import DeviceSigner

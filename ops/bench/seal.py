@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from custody.adapters.store_local import LocalStore
+from custody.app.into_store import IntoStore
 from custody.app.roots import read_envelope
-from custody.app.sealing import IntoStore, Sealing, seal
+from custody.app.sealing import Sealing, seal
 from custody.app.source import scan
 from custody.crypto.sodium import random_into
 from custody.documents.actor import Person

@@ -1,6 +1,7 @@
 """What the attacks share: a running deployment, and for each file of tests one sealed version in it.
 
-A file of tests that would hurt others defines a ``site`` of its own.
+A file of tests that would hurt others defines a ``site`` of its own. One whose attacks are on a store's bytes, or on
+what is done with them, takes its ``site`` from ``sites``: it runs over a directory and over S3.
 """
 
 import itertools
@@ -11,9 +12,26 @@ import pytest
 
 from custody.app.sealing import Sealed
 from tests.doubles.direct import DirectSite
+from tests.doubles.s3 import credentials, weed_server
 from tests.doubles.site import Site, impatient, write_model
 
-__all__ = ["direct_site", "draft", "fresh", "sealed", "site", "source"]
+__all__ = [
+    "STORES",
+    "direct_site",
+    "draft",
+    "fresh",
+    "over_both_stores",
+    "s3_site",
+    "sealed",
+    "site",
+    "sites",
+    "source",
+]
+
+STORES = ("directory", "s3")
+
+over_both_stores = pytest.mark.parametrize("site", STORES, indirect=True, scope="module")
+"""For a test whose ``site`` is chosen by ``sites``, and otherwise on a directory."""
 
 _numbers = itertools.count(1)
 
@@ -30,6 +48,24 @@ def direct_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectSite
     """A deployment where direct mode is permitted, and callers wait for the log for two seconds."""
     with DirectSite(tmp_path_factory.mktemp("direct") / "site", change_config=impatient) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DirectSite]:
+    """The same with its store on a real S3 server; jobs in direct mode get presigned URLs."""
+    folder = tmp_path_factory.mktemp("s3")
+    with pytest.MonkeyPatch.context() as patch, weed_server(folder) as server:
+        credentials(patch)
+        bucket = server.url(server.common)
+        with DirectSite(folder / "site", change_config=impatient, how="presigned", bucket=bucket) as running:
+            yield running
+
+
+@pytest.fixture(scope="session")
+def sites(request: pytest.FixtureRequest) -> Callable[[str], DirectSite]:
+    """A deployment that permits both modes, by the kind of its store; made when it is first asked for."""
+    names = dict(zip(STORES, ("direct_site", "s3_site"), strict=True))
+    return lambda store: request.getfixturevalue(names[store])
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,15 @@ from custody.errors import ConflictError, CustodyError, DeniedError, FormatError
 from custody.tlog.merkle import leaf_hash
 from custody.values import U64
 from custody.wire.messages import OpenReply
+from tests.adversaries.conftest import over_both_stores
 from tests.doubles import malice, scanner
 from tests.doubles.direct import DirectSite, JobKey
 from tests.doubles.site import DOMAIN, Site, children
 
 
 @pytest.fixture(scope="module")
-def site(direct_site: DirectSite) -> DirectSite:
-    return direct_site
+def site(request: pytest.FixtureRequest, sites: Callable[[str], DirectSite]) -> DirectSite:
+    return sites(getattr(request, "param", "directory"))
 
 
 @pytest.fixture
@@ -148,6 +150,7 @@ def test_direct_is_not_had_on_terms_of_a_stream(site: DirectSite, sealed: Sealed
     assert spent(site, view.request)[1] == 1
 
 
+@over_both_stores
 def test_the_budget_is_spent_before_a_key_leaves_and_not_given_back(site: DirectSite, sealed: Sealed) -> None:
     size = sealed.content.size
     view, terms = site.granted_direct(sealed, sessions=U64(4), bytes=U64(3 * size - 1))
@@ -166,6 +169,7 @@ def test_the_budget_is_spent_before_a_key_leaves_and_not_given_back(site: Direct
     assert sum(item.bytes for item in outcome.served) == size
 
 
+@over_both_stores
 def test_only_the_sessions_own_job_learns_where_its_own_files_lie_and_nobody_streams_them(
     site: DirectSite, sealed: Sealed
 ) -> None:
@@ -174,7 +178,11 @@ def test_only_the_sessions_own_job_learns_where_its_own_files_lie_and_nobody_str
     site.issue(other, "tls/other")
     with site.calls("job") as job, site.calls("other") as stranger:
         session = job.open_session(site.open_direct(terms, sealed, JobKey(), files={1})).session
-        assert job.locate(session, 1).folder == str(site.directory / "store")
+        where = job.locate(session, 1)
+        if site.bucket:
+            assert where.ciphertext is not None
+            assert f"{sealed.content.vid}/1.floe?" in where.ciphertext.url
+        assert where.folder == ("" if site.bucket else str(site.directory / "store"))
         for file in (0, 2, 2**64 - 1):
             with pytest.raises(DeniedError, match="not in this session"):
                 job.locate(session, file)
@@ -186,13 +194,15 @@ def test_only_the_sessions_own_job_learns_where_its_own_files_lie_and_nobody_str
             stranger.open_session(site.open_direct(terms, sealed, JobKey()))
 
 
+@over_both_stores
 def test_after_a_revocation_nothing_is_renewed_and_nothing_begins(
     site: DirectSite, sealed: Sealed, lease: tuple[str, str]
 ) -> None:
     request, terms = lease
     with site.calls("job") as job, site.calls("alice") as alice:
         session = job.open_session(site.open_direct(terms, sealed, JobKey())).session
-        assert job.locate(session, 0).folder
+        where = job.locate(session, 0)
+        assert where.folder or where.ciphertext
         alice.stop(site.stop_document("alice", "revoke", terms))
         with pytest.raises(DeniedError, match=r"no such session|the session is over"):
             job.locate(session, 0)
@@ -201,6 +211,7 @@ def test_after_a_revocation_nothing_is_renewed_and_nothing_begins(
     assert spent(site, request) == (sealed.content.size, 1)
 
 
+@over_both_stores
 def test_no_witness_no_key_and_nothing_counts(site: DirectSite, sealed: Sealed, lease: tuple[str, str]) -> None:
     request, terms = lease
     with site.calls("job") as job:
@@ -210,6 +221,7 @@ def test_no_witness_no_key_and_nothing_counts(site: DirectSite, sealed: Sealed, 
         assert spent(site, request) == (300, 2)
 
 
+@over_both_stores
 def test_the_process_with_the_keys_does_not_outlive_the_broker(
     site: DirectSite, sealed: Sealed, lease: tuple[str, str]
 ) -> None:

@@ -1,7 +1,6 @@
 """Direct mode against a job: a lying broker, a tampered store. Not one wrong byte is given, and the buffer is zeros."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from custody.app.sealing import Sealed
 from custody.client import Custody
 from custody.crypto import hpke
-from custody.crypto.floe import HEADER_SIZE
 from custody.documents.dsse import Envelope
 from custody.documents.session import OpenSession
 from custody.entries.receipt import Receipt
@@ -22,7 +20,6 @@ from custody.values import U64
 from custody.wire.calls import Calls
 from custody.wire.messages import OpenReply, PlaceReply
 from tests.adversaries.test_direct import keys_of
-from tests.doubles import malice
 from tests.doubles.direct import DirectSite, JobKey
 from tests.doubles.site import DEPLOYMENT
 
@@ -139,89 +136,6 @@ def test_a_broker_that_names_another_place(
 ) -> None:
     with pytest.raises(error, match=match):
         read(site.job(locate=lambda *_: place), granted[1])
-
-
-class Stored:
-    """A blob that somebody tampers with; put back afterwards."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.whole = path.read_bytes()
-
-    def change(self, data: bytes) -> None:
-        self.path.write_bytes(data)
-
-    def put_back(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.path.write_bytes(self.whole)
-
-
-@pytest.fixture
-def stored(site: DirectSite, sealed: Sealed) -> Iterator[Callable[[str], Stored]]:
-    """A blob of the version, by name."""
-    touched: list[Stored] = []
-
-    def take(name: str) -> Stored:
-        touched.append(Stored(malice.stored(site, sealed, name)))
-        return touched[-1]
-
-    yield take
-    for blob in touched:
-        blob.put_back()
-
-
-def flipped(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-
-
-@pytest.mark.parametrize(
-    ("name", "tamper", "error", "match"),
-    [
-        ("1.floe", lambda data: flipped(data, HEADER_SIZE + 20), IntegrityError, "weights.bin: segment 0"),
-        ("1.floe", lambda data: flipped(data, 40), IntegrityError, "weights.bin: FLOE header"),
-        ("1.floe", lambda data: data[:-1], IntegrityError, "weights.bin: segment 3 is cut off"),
-        ("1.floe", lambda data: data + b"x", IntegrityError, "weights.bin: segment 3 is not the end"),
-        ("1.digests", lambda data: flipped(data, 70), IntegrityError, "weights.bin: digest list"),
-        ("1.digests", lambda data: data[:-32], IntegrityError, "weights.bin: digest list of 96 bytes"),
-        ("1.digests", lambda data: bytes(len(data)), IntegrityError, "weights.bin: digest list"),
-    ],
-)
-def test_ciphertext_or_digests_that_were_edited(  # noqa: PLR0917 - a fixture or a parameter each
-    site: DirectSite,
-    granted: tuple[str, str],
-    stored: Callable[[str], Stored],
-    name: str,
-    tamper: Callable[[bytes], bytes],
-    error: type[CustodyError],
-    match: str,
-) -> None:
-    blob = stored(name)
-    blob.change(tamper(blob.whole))
-    with pytest.raises(error, match=match):
-        read(site.job(), granted[1])
-
-
-def test_a_segment_forged_by_a_job_that_has_the_file_key(
-    site: DirectSite, sealed: Sealed, granted: tuple[str, str], stored: Callable[[str], Stored]
-) -> None:
-    blob = stored("1.floe")
-    blob.change(malice.forge(site, sealed, 1, 2, b"backdoor"))
-    with pytest.raises(IntegrityError, match=r"weights\.bin: segment 2"):
-        read(site.job(), granted[1])
-
-
-def test_what_lies_in_the_place_of_a_blob_is_not_followed_and_not_waited_for(
-    site: DirectSite, granted: tuple[str, str], stored: Callable[[str], Stored], tmp_path: Path
-) -> None:
-    blob = stored("1.floe")
-    blob.path.rename(tmp_path / "moved")
-    blob.path.symlink_to(tmp_path / "moved")
-    with pytest.raises(IntegrityError, match="a link"):
-        read(site.job(), granted[1])
-    blob.path.unlink()
-    os.mkfifo(blob.path)
-    with pytest.raises(IntegrityError, match="not a regular file"):
-        read(site.job(), granted[1])
 
 
 def test_a_job_that_has_a_file_open_needs_no_broker_to_read_it(

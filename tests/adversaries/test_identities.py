@@ -103,6 +103,46 @@ def test_no_client_certificate(site: Site) -> None:
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+def test_a_connection_that_a_collector_reads_one_day(site: Site) -> None:
+    """Our clients agree on keys with X25519 and ML-KEM-768 together. Who offers only an elliptic curve is refused."""
+    with site.calls("job") as calls:
+        calls.list_versions()
+    files = site.tls("tls/job")
+    context = ssl.create_default_context(cafile=str(site.directory / "keys/ca.pem"))
+    context.load_cert_chain(files.certificate, files.key)
+    context.set_alpn_protocols(["h2"])
+    context.set_ecdh_curve("prime256v1")  # this one, and no other
+    host, _, port = site.address.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname="broker-1.custody") as wrapped,
+    ):
+        wrapped.sendall(http2_call("/custody.v1.Broker/ListVersions", "broker-1.custody"))
+        heard = b""
+        while b"grpc-status" not in heard and (more := wrapped.recv(1 << 14)):
+            heard += more
+    assert b"TLS without a hybrid key exchange" in heard
+
+
+def http2_call(path: str, authority: str) -> bytes:
+    """A whole call with an empty message, as RFC 9113 and RFC 7541 have it: no library for this test's sake."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "https",
+        ":path": path,
+        ":authority": authority,
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    block = b"".join(b"\x00" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in fields.items())
+
+    def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+        return len(body).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
+
+    settings, headers, data = frame(4, 0, 0, b""), frame(1, 4, 1, block), frame(0, 1, 1, bytes(5))
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + headers + data
+
+
 def test_a_broker_that_another_ca_vouches_for(site: Site, stranger: Authority, tmp_path: Path) -> None:
     """The client's side: a server with the broker's name and a stranger's certificate is not spoken to."""
     stranger.issue(f"spiffe://{DOMAIN}/broker/broker-1", tmp_path / "tls", hours=1, dns=["broker-1.custody"], now=now())
@@ -198,6 +238,11 @@ def test_a_workload_reads_no_more_of_the_log_than_concerns_it(site: Site, sealed
             for path in bundles:
                 with pytest.raises(NotFoundError, match="no such object"):
                     calls.get_log_object(path)
+            with pytest.raises(DeniedError, match="only persons"):
+                calls.get_log_objects(["checkpoint"])
+            with pytest.raises(DeniedError, match="only persons"):
+                calls.list_log_objects("checkpoints/")
+        assert set(tiles) <= set(auditor.list_log_objects("tile/"))
         for path in documents:
             assert auditor.get_log_object(path)
             with pytest.raises(NotFoundError, match="no such object"):

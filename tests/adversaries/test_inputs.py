@@ -84,6 +84,8 @@ def test_a_path_in_every_field_of_every_call(site: Site, name: str) -> None:
         lambda broker: broker.get_log_object(f"documents/{evil}"),
         lambda broker: broker.get_log_object(f"tile/0/000/{evil}"),
         lambda broker: broker.get_log_object(f"checkpoints/{evil}"),
+        lambda broker: broker.list_log_objects(evil),
+        lambda broker: broker.get_log_objects([evil[:99]] * 257),
         lambda broker: broker.get_version(evil),
         lambda broker: broker.get_request(evil),
         lambda broker: list(broker.read(evil, 0)),
@@ -99,6 +101,8 @@ def test_a_path_in_every_field_of_every_call(site: Site, name: str) -> None:
             assert len(caught.value.message) < 600
         alice.list_versions(page_token=evil)
         alice.list_requests(page_token=evil)
+        alice.list_log_objects("checkpoints/", evil)
+        assert alice.get_log_objects([evil]) == [None]
 
 
 LOG_PATHS = [
@@ -114,6 +118,15 @@ def test_log_paths_that_are_none(site: Site) -> None:
         for path in LOG_PATHS:
             with pytest.raises(NotFoundError):
                 alice.get_log_object(path)
+        for prefix in ("", "documents/", "tile", "checkpoints/1", "../", "tile/../"):
+            with pytest.raises(FormatError, match="are listed"):
+                alice.list_log_objects(prefix)
+        with pytest.raises(FormatError, match="0 paths"):
+            alice.get_log_objects([])
+        kept = alice.list_log_objects("checkpoints/")[-1]
+        found = alice.get_log_objects([*LOG_PATHS, kept])
+        assert found == [*[None] * len(LOG_PATHS), alice.get_log_object(kept)]
+        assert alice.list_log_objects("checkpoints/", "checkpoints/9999") == []
 
 
 @pytest.mark.parametrize("field", ["version", "beneficiary", "purpose", "content", "deployment", "nonce", "kind"])

@@ -9,9 +9,15 @@ from custody.app.sealing import Sealed
 from custody.documents.request import Range, ranges_of
 from custody.errors import ConflictError, CustodyError, DeniedError, FormatError, IntegrityError, NotFoundError
 from custody.values import U64, Time
+from tests.adversaries.conftest import over_both_stores
 from tests.doubles.site import DOMAIN, JOB, Site, now
 
 SEGMENT = 1 << 16
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest, site: Site, sites: Callable[[str], Site]) -> Site:
+    return sites(request.param) if hasattr(request, "param") else site
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,7 @@ def sessions(site: Site, request: str) -> tuple[int, int]:
     return view.bytes_spent, view.sessions_used
 
 
+@over_both_stores
 def test_the_byte_budget_of_a_session(site: Site, sealed: Sealed, source: Any) -> None:
     """Charged before bytes leave, by segment, and what is sent twice counts twice."""
     view, lease = site.granted(sealed)
@@ -42,6 +49,7 @@ def test_the_byte_budget_of_a_session(site: Site, sealed: Sealed, source: Any) -
     assert sessions(site, view.request) == (2 * SEGMENT, 1)
 
 
+@over_both_stores
 def test_a_budget_that_ends_inside_a_file(site: Site, sealed: Sealed) -> None:
     _, lease = site.granted(sealed)
     with site.calls("job") as job:
@@ -114,22 +122,23 @@ def test_files_and_segments_outside_the_session(site: Site, sealed: Sealed) -> N
         assert site.read(job, session, 0)
 
 
+@over_both_stores
 def test_reading_after_the_end(site: Site, sealed: Sealed) -> None:
-    """After close, after the lease was returned, and with the same document again: nothing."""
+    """After close, after the lease was returned, and with the same document again: nothing but the same outcome."""
     _, lease = site.granted(sealed)
     with site.calls("job") as job:
         document = site.open_document(lease, {0, 1}, sealed.content.size)
         session = job.open_session(document).session
         assert site.read(job, session, 0)
-        assert job.close_session(session).entry
+        outcome = job.close_session(session).entry
         acts: tuple[Callable[[], object], ...] = (
             lambda: site.read(job, session, 0),
             lambda: job.read_digests(session, 0),
-            lambda: job.close_session(session),
         )
         for act in acts:
             with pytest.raises(DeniedError, match="no such session"):
                 act()
+        assert job.close_session(session).entry == outcome
         with pytest.raises(ConflictError, match="used before"):
             job.open_session(document)
 

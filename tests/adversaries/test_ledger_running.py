@@ -72,6 +72,19 @@ def test_a_wrapped_share_exchanged_in_the_ledger_blames_nobody(
         assert site.read(job, site.open(job, sealed, lease).session, 1) == (source / "weights.bin").read_bytes()
 
 
+def test_shares_that_have_done_their_work_are_gone_from_it(site: Site, sealed: Sealed) -> None:
+    """Deleted in the transaction that says the lease is open; what says so is published with the session's intent."""
+    view, lease = site.granted(sealed)
+    shares = "SELECT count(*) FROM shares WHERE request = ?"
+    with closing(sqlite3.connect(site.directory / "broker/ledger.sqlite")) as database, site.calls("job") as job:
+        assert database.execute(shares, (view.request,)).fetchone() == (2,)
+        opened = site.open(job, sealed, lease)
+        assert database.execute(shares, (view.request,)).fetchone() == (0,)
+        types = [entry.type for entry in malice.entries(site)]
+        assert types[-2:] == ["opening-outcome", "session-intent"]
+        job.close_session(opened.session)
+
+
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[tuple[Site, Sealed]]:
     """A deployment to be broken for good."""

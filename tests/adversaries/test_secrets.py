@@ -107,6 +107,9 @@ def _slip(site: Site, sealed: Sealed, request: str, slipped: str) -> None:
         stub = BrokerStub(channel)
         messages: list[tuple[str, object]] = [
             ("GetLogObject", pb.GetLogObjectRequest(path=slipped)),
+            ("GetLogObjects", pb.GetLogObjectsRequest(paths=[slipped])),
+            ("ListLogObjects", pb.ListLogObjectsRequest(prefix=slipped)),
+            ("ListLogObjects", pb.ListLogObjectsRequest(prefix="tile/", after=slipped)),
             ("GetVersion", pb.GetVersionRequest(version=slipped)),
             ("GetRequest", pb.GetRequestRequest(request=slipped)),
             ("ListVersions", pb.ListVersionsRequest(page_token=slipped)),

@@ -119,6 +119,8 @@ class _Life:
         for index in range(first, self._try(self._process.journal.size)):
             receipt = self._try(lambda index=index: publisher.wait(index, 0))  # type: ignore[misc]
             self._report("released", index.to_bytes(8, "big") + hashlib.sha256(receipt.entry).digest())
+            if publisher.at_hand(index) not in (None, receipt):
+                self._report("broken", b"the receipt that is at hand is another one")
             try:
                 proven = verify(receipt, POLICY).index
             except CustodyError as error:

@@ -5,6 +5,7 @@ kinds of fault in turn; then pairs, both in one life or one in each of two. All 
 """
 
 import gc
+import hashlib
 import os
 import select
 import shutil
@@ -21,13 +22,14 @@ from random import Random
 from time import perf_counter
 from typing import BinaryIO, Final
 
-from custody.adapters.ledger import open_journal
+from custody.adapters import ledger
+from custody.adapters.ledger_engine import connect_database
 from tests.campaign.life import Facts, Report, grow, live, outlive
 from tests.campaign.mutants import apply
 from tests.campaign.site import COMPONENTS, ROW_KEY, WITNESSES, Plan
 from tests.doubles.faults import KILLED, Kind
 from tests.doubles.tlog import ORIGIN
-from tests.unit.publishing.world import World, entry
+from tests.unit.publishing.world import World, document_entry
 
 __all__ = ["Campaign", "Violation"]
 
@@ -86,7 +88,8 @@ class Campaign:
         memory = Path("/dev/shm")  # what is durable the layers decide: memory will do
         with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
             self._folder = Path(folder)
-            _warm_up(self._folder / "warm")
+            _warm_up(self._folder / "run/broker")
+            (self._folder / "run").rmdir()
             self._operations = {name: self._prepare(name) for name in ("grown", "new")}
             alone = self._alone()
             for number in numbers:
@@ -117,7 +120,7 @@ class Campaign:
         place = self._folder / name
         for folder in ("broker/log", *WITNESSES):
             (place / folder).mkdir(parents=True)
-        open_journal(f"sqlite:///{place}/broker/ledger", ROW_KEY, ORIGIN).close()
+        ledger.open_journal(f"sqlite:///{place}/broker/ledger", ROW_KEY, ORIGIN).close()
         if name == "grown":
             self._child(lambda report: grow(place, report), Facts())
         copy = shutil.copytree(place, self._folder / "run")
@@ -230,12 +233,24 @@ class Campaign:
 
 
 def _warm_up(place: Path) -> None:
-    """Do what a life does once in this process, so that its children find all of it imported and compiled."""
-    place.mkdir()
+    """Do what a life does once in this process, so that its children find all of it imported and compiled: Python, and
+    the SQL of the ledger in ``place``, whose engine they all inherit without a connection.
+    """
+    place.mkdir(parents=True)
+    url = f"sqlite:///{place}/ledger"
+    inherited = connect_database(url)
+    setattr(ledger, "connect_database", lambda asked: inherited if asked == url else connect_database(asked))  # noqa: B010
     world = World(place)
-    world.append(entry(0))
-    world.running().stop()
+    for number in range(2):
+        envelope = b"an envelope of the parent %d" % number
+        with world.journal.transaction() as transaction:
+            transaction.add_document(hashlib.sha256(envelope).hexdigest(), envelope)
+            transaction.append(document_entry(number, envelope))
+        publisher = world.running()
+        publisher.wait(number, 0)
+        publisher.stop()
     world.close()
+    shutil.rmtree(place)
     gc.disable()
     gc.freeze()
 

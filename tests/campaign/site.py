@@ -22,7 +22,6 @@ from typing import Final, Never
 from custody.adapters import ledger, local_files, store_local
 from custody.adapters.store_local import LocalStore
 from custody.errors import ConfigError, IntegrityError, UnavailableError
-from custody.publishing import batch
 from custody.publishing.publisher import Publisher
 from custody.publishing.settings import Settings
 from custody.tlog.checkpoint import Checkpoint
@@ -163,9 +162,9 @@ class Process:
         ours = LayeredOs(lambda: self._log)
         for module in (store_local, local_files):
             module.os = ours  # type: ignore[attr-defined]
-        setattr(ledger, "upgrade", lambda _connection: None)  # noqa: B010 - no export; the template is up to date
+        setattr(ledger, "bring_up_to_date", lambda _connection: None)  # noqa: B010 - no export; the template is up to date
         setattr(witness_state, "os", LayeredOs(lambda: getattr(_working_for, "layer", None)))  # noqa: B010 - no export
-        batch._WORKERS = 1  # type: ignore[misc]  # the operations of a seed come in one order
+        store_local._SYNCERS = 1  # type: ignore[misc]  # the operations of a seed come in one order
         self.witnesses = [
             _Witness(
                 name,

@@ -82,6 +82,24 @@ class StoreSuite:
             writer.write(other)
         assert store.get(KEY) == BIG
 
+    def test_many_small_blobs_are_stored_together(self, store: Store) -> None:
+        blobs = {f"{folder}/{number}": b"%d" % number * number for folder in ("a", "b/c") for number in range(70)}
+        store.put_all(blobs)
+        assert {key: store.get(key) for key in store.list("")} == blobs
+        store.put_all({**blobs, "d": b"new"})
+        store.put_all({})
+        assert store.get("d") == b"new"
+
+    def test_one_of_many_that_exists_with_other_content_is_refused_and_stays(self, store: Store) -> None:
+        store.put_new("a/1", b"first")
+        with pytest.raises(ConflictError, match="a/1 exists with other content"):
+            store.put_all({"a/0": b"zero", "a/1": b"other", "a/2": b"two"})
+        assert store.get("a/1") == b"first"
+        for key, data in (("a/0", b"zero"), ("a/2", b"two")):
+            assert not store.exists(key) or store.get(key) == data
+        with pytest.raises(FormatError):
+            store.put_all({"b/0": b"fine", "../b": b"outside"})
+
     def test_a_written_blob_is_visible_when_the_block_ends_and_not_before(self, store: Store) -> None:
         buffer = bytearray(b"first")
         with store.writer(KEY) as writer:

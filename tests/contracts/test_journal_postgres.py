@@ -13,6 +13,7 @@ from sqlalchemy import make_url
 
 from custody.adapters.ledger import open_journal
 from custody.adapters.ledger_errors import LedgerStoppedError
+from custody.adapters.ledger_migrations import upgrade
 from custody.errors import ConfigError, UnavailableError
 from custody.ports import Journal
 from tests.contracts.journal_suite import DEPLOYMENT, ROW_KEY, Edit, JournalSuite, Open, append
@@ -90,6 +91,25 @@ def test_a_newer_schema_is_refused(open_again: Open, edit: Edit) -> None:
     edit("UPDATE ledger_version SET version_num = '9999'")
     with pytest.raises(ConfigError, match="schema 9999"):
         open_again()
+
+
+SCHEMA = (
+    "SELECT table_name, column_name || ' ' || data_type || ' ' || is_nullable FROM information_schema.columns"
+    " WHERE table_schema = 'public' UNION ALL SELECT conrelid::regclass::text, conname || ' '"
+    " || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2"
+)
+
+
+def test_a_new_ledger_is_what_the_migrations_make(open_again: Open, url: str) -> None:
+    open_again()
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        made = connection.execute(sqlalchemy.text(SCHEMA)).all()
+        connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE; CREATE SCHEMA public"))
+        upgrade(connection)
+        assert connection.execute(sqlalchemy.text(SCHEMA)).all() == made
+    engine.dispose()
+    assert "ledger_version" in {table for table, _ in made}
 
 
 def test_connections_that_were_closed_are_replaced(open_again: Open, edit: Edit) -> None:

@@ -1,8 +1,7 @@
 """The local store: the contract, and what only a directory can suffer."""
 
+import errno
 import os
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,10 @@ import pytest
 from custody.adapters import local_files, store_local
 from custody.adapters.store import open_store
 from custody.adapters.store_local import LocalStore
-from custody.client.settings import Surroundings
-from custody.errors import ConfigError, IntegrityError, StoppedError, UnavailableError
+from custody.adapters.surroundings import Surroundings
+from custody.errors import ConfigError, IntegrityError, UnavailableError
 from tests.contracts.store_suite import StoreSuite
-from tests.doubles.store import Dead, Fault, FaultyOs, FaultyStore
+from tests.doubles.store import FaultyOs, FaultyStore
 
 DAY = 24 * 3600
 
@@ -26,6 +25,19 @@ def store(tmp_path: Path) -> LocalStore:
 class TestLocalStore(StoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> LocalStore:
+        return LocalStore(tmp_path)
+
+
+class TestOnAFileSystemWithoutNamelessFiles(StoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+        class Plain(FaultyOs):
+            def open(self, path: str, flags: int, *args: int, **options: int) -> int:
+                if flags & os.O_TMPFILE == os.O_TMPFILE:
+                    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+                return os.open(path, flags, *args, **options)
+
+        monkeypatch.setattr(store_local, "os", Plain())
         return LocalStore(tmp_path)
 
 
@@ -177,170 +189,29 @@ def test_stale_temporary_files_are_swept_and_young_ones_left(store: LocalStore, 
 def test_a_name_left_by_a_dead_process_with_our_number_is_passed_over(store: LocalStore, tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f".tmp-{os.getpid()}-{number}").write_bytes(b"half")
-    store.put_new("a", b"x")
+    store.put("a", b"x")
     assert store.get("a") == b"x"
     assert len(names(tmp_path)) == 4
 
 
-# ------------------------------------------------------------------------------------------------ faults at every step
-
-KEY = "versions/ff/0.floe"
-NEW = b"new " * 1000
-
-
-def _put_new(store: LocalStore) -> None:
-    store.put_new(KEY, NEW)
+def test_a_blob_being_written_has_no_name_that_a_kill_could_leave(store: LocalStore, tmp_path: Path) -> None:
+    with store.writer("a") as writer:
+        writer.write(b"x")
+        assert names(tmp_path) == []
+    assert names(tmp_path) == ["a"]
 
 
-def _put(store: LocalStore) -> None:
-    store.put(KEY, NEW)
-
-
-def _write(store: LocalStore) -> None:
-    with store.writer(KEY) as writer:
-        for _ in range(10):
-            writer.write(NEW[:400])
-
-
-def _delete(store: LocalStore) -> None:
-    store.delete(KEY)
-
-
-OPERATIONS = {"put_new": _put_new, "writer": _write, "put": _put}
-
-
-def _break(monkeypatch: pytest.MonkeyPatch, at: int | None, fault: Fault) -> FaultyOs:
-    double = FaultyOs(at=at, fault=fault)
-    monkeypatch.setattr(store_local, "os", double)
-    monkeypatch.setattr(local_files, "os", double)
-    return double
-
-
-def test_bytes_are_durable_before_their_name_and_the_name_before_the_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = LocalStore(tmp_path)
-    made = ["mkdir", "fsync", "mkdir", "fsync"]
-    known = ["mkdir", "mkdir"]
-    blob = ["open", "write", "fsync", "link", "fsync", "unlink"]
-
-    def steps(act: Callable[[], None]) -> list[str]:
-        counter = _break(monkeypatch, None, Fault.EIO)
-        act()
-        monkeypatch.undo()
-        return counter.steps
-
-    assert steps(lambda: _put_new(store)) == made + blob
-    assert steps(lambda: _put_new(store)) == known + blob, "the same bytes again: their name may not be durable yet"
-    assert steps(lambda: _put(store)) == [*known, "open", "write", "fsync", "rename", "fsync"]
-    assert steps(lambda: store.delete(KEY)) == ["unlink", "fsync"]
-    assert steps(lambda: store.delete(KEY)) == ["unlink", "fsync"], "it is gone, but perhaps not durably"
-    other = LocalStore(tmp_path)
-    assert steps(lambda: _put_new(other)) == made + blob, "who made the directories may have crashed before its fsync"
-
-
-@pytest.mark.parametrize("fault", Fault)
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_fault_at_any_step_leaves_no_part_of_a_blob_and_can_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault
-) -> None:
-    act = OPERATIONS[operation]
-    counter = _break(monkeypatch, None, fault)
-    (tmp_path / "honest").mkdir()
-    act(LocalStore(tmp_path / "honest"))
-    assert len(counter.steps) > 5
-
-    for at in range(len(counter.steps)):
-        root = tmp_path / str(at)
-        root.mkdir()
-        _break(monkeypatch, at, fault)
-        failed = False
-        try:
-            act(LocalStore(root))
-        except (UnavailableError, Dead):
-            failed = True
-        monkeypatch.undo()
-
-        after = LocalStore(root)
-        whole = after.exists(KEY)
-        assert whole or failed, "acknowledged and lost"
-        if whole:
-            assert after.get(KEY) == NEW
-        assert set(after.list("")) <= {KEY}
-        act(after)
-        assert after.get(KEY) == NEW
-
-
-@pytest.mark.parametrize("operation", ["put_new", "writer"])
-def test_a_full_disk_leaves_nothing_under_the_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
-) -> None:
-    counter = _break(monkeypatch, None, Fault.ENOSPC)
-    (tmp_path / "honest").mkdir()
-    OPERATIONS[operation](LocalStore(tmp_path / "honest"))
-    # The last steps are: link, fsync of the directory, unlink of the temporary name. Up to the link nothing is visible.
-    for at in range(len(counter.steps) - 2):
-        root = tmp_path / str(at)
-        root.mkdir()
-        _break(monkeypatch, at, Fault.ENOSPC)
-        with pytest.raises(UnavailableError, match="no space left") as caught:
-            OPERATIONS[operation](LocalStore(root))
-        monkeypatch.undo()
-        assert "make room" in caught.value.hint
-        assert names(root) == []
-
-
-@pytest.mark.parametrize("fault", [Fault.EIO, Fault.PERSISTED])
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_after_an_fsync_that_failed_the_store_takes_no_more_writes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str, fault: Fault
-) -> None:
-    (tmp_path / "honest").mkdir()
-    counter = _break(monkeypatch, None, fault)
-    OPERATIONS[operation](LocalStore(tmp_path / "honest"))
-    syncs = [at for at, step in enumerate(counter.steps) if step == "fsync"]
-    assert len(syncs) > 3
-    for at in syncs:
-        root = tmp_path / str(at)
-        root.mkdir()
-        store = LocalStore(root)
-        _break(monkeypatch, at, fault)
-        with pytest.raises(UnavailableError, match="input/output error"):
-            OPERATIONS[operation](store)
-        monkeypatch.undo()
-        for act in (*OPERATIONS.values(), _delete):
-            with pytest.raises(StoppedError, match="no more writes after an fsync that failed"):
-                act(store)
-        list(store.list(""))
-        OPERATIONS[operation](LocalStore(root))
-
-
-def test_a_full_disk_that_says_so_at_fsync_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = LocalStore(tmp_path)
-    store.put_new("versions/ff/1.floe", b"")  # the directories are there
-    double = _break(monkeypatch, 4, Fault.ENOSPC)
-    with pytest.raises(UnavailableError, match="no space left"):
-        _put_new(store)
-    assert double.steps[4] == "fsync"
-    monkeypatch.undo()
-    _put_new(store)
-    assert store.get(KEY) == NEW
-
-
-def test_a_replaced_blob_is_the_old_one_or_the_new_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for at in range(20):
-        root = tmp_path / str(at)
-        root.mkdir()
-        LocalStore(root).put("checkpoint", b"old")
-        double = _break(monkeypatch, at, Fault.KILLED)
-        with suppress(Dead):
-            LocalStore(root).put("checkpoint", b"new")
-        monkeypatch.undo()
-        assert LocalStore(root).get("checkpoint") in (b"old", b"new")
-        if len(double.steps) <= at:
-            assert LocalStore(root).get("checkpoint") == b"new"
-            return
-    pytest.fail("the loop never came to its end")
+def test_a_long_blob_goes_to_the_disk_while_it_is_written(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple[int, int]] = []
+    waited: list[tuple[int, int]] = []
+    monkeypatch.setattr(local_files, "STRETCH", 1000)
+    monkeypatch.setattr(local_files, "start_write_back", lambda _file, *where: begun.append(where))
+    monkeypatch.setattr(local_files, "wait_write_back", lambda _file, *where: waited.append(where))
+    with store.writer("a") as writer:
+        for _ in range(9):
+            writer.write(bytes(400))
+    assert begun == [(0, 1200), (1200, 2400), (2400, 3600)]
+    assert waited == [(0, 0), (200, 1200), (1400, 2400)], "the one before: the disk is never far behind"
 
 
 # ---------------------------------------------------------------------------------------------------------------- URLs

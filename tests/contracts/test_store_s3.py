@@ -15,7 +15,7 @@ from custody.adapters.s3_place import S3Place
 from custody.adapters.s3_writer import PART, part_size
 from custody.adapters.store import open_store
 from custody.adapters.store_s3 import S3Store
-from custody.client.settings import Surroundings
+from custody.adapters.surroundings import Surroundings
 from custody.errors import ConfigError, ConflictError
 from custody.ports import LockMode, Presigned
 from tests.contracts.store_suite import StoreSuite

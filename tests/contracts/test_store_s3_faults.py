@@ -1,30 +1,38 @@
 """Between client and store everything goes wrong: a clear outcome each time, and never a wrong byte."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import botocore.endpoint
 import pytest
 
+from custody.adapters.backoff import Backoff
 from custody.adapters.http_blob import HttpBlob
 from custody.adapters.http_pool import HttpPool
 from custody.adapters.http_put import put
+from custody.adapters.http_stretch import Stretch
 from custody.adapters.s3_writer import PART
 from custody.adapters.store_s3 import S3Store
-from custody.client.settings import Surroundings
-from custody.errors import ConflictError, CustodyError, IntegrityError, UnavailableError
-from custody.segments.open import OpenFile
+from custody.adapters.surroundings import Surroundings
+from custody.errors import ConflictError, IntegrityError, UnavailableError
+from custody.segments import open as opening
+from custody.segments.open import SegmentChecker
 from tests.doubles.faulty_proxy import Fault, FaultyProxy
 from tests.doubles.s3 import S3Server, credentials
-from tests.doubles.sealed import plaintext, seal
+from tests.doubles.sealed import plaintext
+from tests.doubles.store_campaign import Campaign, plan
 
 HURRIED = Surroundings(
     lambda: int(time.time()), random.Random(1).randbytes, sleep=lambda seconds: time.sleep(seconds / 50)
 )
 PATIENCE = 3.0  # seconds that a read goes on trying here
-MENDED = [Fault.DOWN, Fault.BUSY, Fault.SLOW, Fault.CUT, Fault.RESET, Fault.LOST]
+WRITES = [Fault.DOWN, Fault.BUSY, Fault.SLOW, Fault.CUT, Fault.RESET, Fault.LOST]
+READS = [*WRITES, Fault.LATE, Fault.DRIP, Fault.STUCK, Fault.STALE, Fault.GARBAGE, Fault.HEADERS, Fault.SHORT]
 DATA = plaintext(300_000)
 
 
@@ -70,7 +78,7 @@ def script(*faults: Fault | None) -> Callable[[], Fault | None]:
 def open_patiently(store: S3Store, key: str, patience: float = PATIENCE) -> HttpBlob:
     blob = store.open(key)
     assert isinstance(blob, HttpBlob)
-    blob._patience = patience
+    blob._way = replace(blob._way, patience=patience)
     return blob
 
 
@@ -80,17 +88,17 @@ def read(blob: HttpBlob, offset: int, length: int) -> bytes:
     return bytes(buffer)
 
 
-@pytest.mark.parametrize("fault", MENDED, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", READS, ids=lambda fault: fault.name)
 def test_a_read_goes_on_where_it_was(proxy: FaultyProxy, through: S3Store, fault: Fault) -> None:
     through.put_new(f"mended/{fault.name.lower()}", DATA)
     blob = open_patiently(through, f"mended/{fault.name.lower()}")
-    asked = []
     proxy.choose = script(fault, fault, None)
-    original = blob._attempt
-    blob._attempt = lambda reading: (asked.append(reading.done), original(reading))  # type: ignore[func-returns-value, assignment, method-assign]
+    proxy.asked.clear()
     assert read(blob, 1000, 200_000) == DATA[1000:201_000]
-    if fault in (Fault.CUT, Fault.RESET):
-        assert asked[0] == 0 < asked[1] < asked[2]  # what had arrived was not asked for again
+    assert {last for _, last in proxy.asked} == {200_999}
+    if fault in (Fault.CUT, Fault.RESET, Fault.STUCK):
+        first, second, third = (first for first, _ in proxy.asked)
+        assert first == 1000 < second < third  # what had arrived was not asked for again
 
 
 def test_a_silent_store_is_unavailable_in_time(proxy: FaultyProxy, through: S3Store) -> None:
@@ -126,7 +134,7 @@ def test_a_blob_replaced_or_cut_behind_our_back_is_refused(weed: S3Server, throu
         read(blob, 0, 10)
 
 
-@pytest.mark.parametrize("fault", MENDED, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", WRITES, ids=lambda fault: fault.name)
 def test_a_large_blob_is_written_through_faults(proxy: FaultyProxy, through: S3Store, fault: Fault) -> None:
     key, data = f"large/{fault.name.lower()}", plaintext(PART + 100)
     seen = iter(range(1000))
@@ -136,7 +144,7 @@ def test_a_large_blob_is_written_through_faults(proxy: FaultyProxy, through: S3S
     assert through.get(key) == data
 
 
-@pytest.mark.parametrize("fault", MENDED, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", WRITES, ids=lambda fault: fault.name)
 def test_a_signed_put_is_sent_again_and_never_replaces(proxy: FaultyProxy, through: S3Store, fault: Fault) -> None:
     key = f"signed/{fault.name.lower()}"
     pool = HttpPool(timeout=0.5)
@@ -165,36 +173,49 @@ def test_a_store_that_is_down_is_unavailable_and_leaves_nothing(proxy: FaultyPro
     assert not through.exists("never")
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_whatever_goes_wrong_no_wrong_byte_is_delivered(proxy: FaultyProxy, through: S3Store, seed: int) -> None:
-    rng = random.Random(seed)
-    data = rng.randbytes(rng.randrange(1, 200_000))
-    sealed = seal(data, rng.randbytes, segment=1 << 14)
-    through.put_new(f"campaign/{seed}/0.floe", bytes(sealed.ciphertext))
-    through.put_new(f"campaign/{seed}/0.digests", bytes(sealed.digests))
-    harsh = rng.random()
-    mostly = [fault for fault in Fault if fault is not Fault.SILENT]
-    delivered = 0
-    for _ in range(4):
-        proxy.choose = lambda: rng.choice(mostly) if rng.random() < harsh else None
-        offset = rng.randrange(len(data))
-        out = bytearray(rng.randrange(len(data) - offset + 1))
-        try:
-            with OpenFile.open(
-                sealed.plan,
-                expected=sealed.content.digests,
-                file_key=sealed.file_key,
-                digest_key=sealed.digest_key,
-                ciphertext=open_patiently(through, f"campaign/{seed}/0.floe", 0.5),
-                digests=open_patiently(through, f"campaign/{seed}/0.digests", 0.5),
-            ) as file:
-                file.read_into(offset, memoryview(out), threads=2)
-        except CustodyError:
-            assert out == bytes(len(out))
-        else:
-            assert out == data[offset : offset + len(out)]
-            delivered += 1
-        proxy.choose = lambda: None
-    assert delivered or harsh > 0.3
-    # Nothing is the worse for it afterwards.
-    assert through.get(f"campaign/{seed}/0.floe") == sealed.ciphertext
+@pytest.fixture
+def campaign(proxy: FaultyProxy, through: S3Store, tmp_path: Path) -> Iterator[Campaign]:
+    mine = through._around, through._http
+    yield Campaign(through, proxy, tmp_path)
+    through._around, through._http = mine
+
+
+def test_whatever_goes_wrong_no_wrong_byte_is_delivered(
+    campaign: Campaign, record_property: Callable[[str, object], None]
+) -> None:
+    """``CUSTODY_STORE_SEEDS`` is for a night: so many seeds instead of one."""
+    for seed in range(int(os.environ.get("CUSTODY_STORE_SEEDS", "1"))):
+        campaign.go(list(plan(seed)))
+    record_property("summary", campaign.report())
+    assert campaign.violations == []
+    assert set(campaign.met) == set(Fault)
+
+
+def broken(name: str, patch: pytest.MonkeyPatch) -> None:
+    """Break what stands between a store and a job, on purpose."""
+    if name == "the digest of a segment is not looked at":
+        patch.setattr(SegmentChecker, "check", lambda *_: None)
+    elif name == "nothing is wiped":
+        patch.setattr(opening, "wipe", lambda _: None)
+    elif name == "any answer will do":
+        patch.setattr(Stretch, "_check", lambda *_: None)
+    else:
+        patch.setattr(Backoff, "pause", lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "the digest of a segment is not looked at",
+        "nothing is wiped",
+        "any answer will do",
+        "nothing is tried again",
+    ],
+)
+def test_the_campaign_sees_a_client_that_is_broken(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    broken(name, monkeypatch)
+    alone = [run for run in plan(0) if len(run.faults) == 1 and not run.lasting and run.way != "download"]
+    campaign.go(alone)
+    assert campaign.violations

@@ -1,6 +1,8 @@
 """A whole deployment of real parts for tests: broker and witness as processes, mTLS, SQLite, a directory as store.
 
-Not a double: only the persons' keys are made without Argon2, since a test needs many of them and no passphrase.
+Not a double: only the persons' keys are made without Argon2, since a test needs many of them and no passphrase. Broker
+and witness are forked from a process that has imported them (``warm``), or, where it matters that they start from
+nothing, started by Python (``cold``).
 """
 
 import os
@@ -12,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from cryptography.hazmat.primitives import serialization
 from msgspec.structs import replace
@@ -27,6 +29,7 @@ from custody.documents.dsse import Envelope, sign
 from custody.documents.root import BrokerKey, Device, Group, Log, NamedPerson, Owner, Root, Roster, Sealer
 from custody.values import U64, Time
 from custody.wire.tls import TlsFiles
+from tests.doubles import warm
 
 PERSONS = ("alice", "bob", "carol", "dave", "olga")
 DOMAIN = "example.org"
@@ -57,6 +60,31 @@ class DeviceSigner:
         return self.key.sign(message)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A broker or witness that runs, and what it says on standard output."""
+
+    process: "subprocess.Popen[bytes] | warm.Warm"
+    said: IO[str]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def send_signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, number: int) -> None:
+        """Send a signal, and wait for the end."""
+        self.send_signal(number)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.said.close()
+
+
 @dataclass
 class Deployment:
     """One deployment; as a context manager it runs."""
@@ -68,7 +96,8 @@ class Deployment:
     change_config: Callable[[str], str] = lambda text: text
     keys: dict[str, UnlockedKey] = field(default_factory=dict)
     address: str = ""
-    processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
+    processes: dict[str, Server] = field(default_factory=dict)
+    cold: bool = False
 
     def __enter__(self) -> Self:
         self.make()
@@ -212,17 +241,8 @@ class Deployment:
         self.address = line.split()[-1]
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
-        process = self.processes.pop(name, None)
-        if process is None:
-            return
-        process.send_signal(number)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout:
-            process.stdout.close()
+        if (server := self.processes.pop(name, None)) is not None:
+            server.end(number)
 
     def restart_broker(self, number: int = signal.SIGKILL) -> None:
         self.stop("broker", number)
@@ -240,19 +260,22 @@ class Deployment:
     def errors(self, name: str) -> str:
         return (self.directory / f"{name}.err").read_text()
 
-    def _start(self, name: str, arguments: list[str]) -> str:
-        with (self.directory / f"{name}.err").open("a") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "custody.cli", *arguments],
-                cwd=self.directory,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        self.processes[name] = process
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
+    def _start(self, name: str, words: list[str]) -> str:
+        reader, writer = os.pipe()
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with Path(os.devnull).open("rb") as nothing, (self.directory / f"{name}.err").open("a") as errors:
+            process: subprocess.Popen[bytes] | warm.Warm
+            if self.cold:
+                command = [sys.executable, "-m", "custody.cli", *words]
+                process = subprocess.Popen(
+                    command, cwd=self.directory, stdin=nothing, stdout=writer, stderr=errors, env=environment
+                )
+            else:
+                numbers = {0: nothing.fileno(), 1: writer, 2: errors.fileno()}
+                process = warm.start(words, self.directory, environment, numbers)
+        os.close(writer)
+        self.processes[name] = Server(process, os.fdopen(reader))
+        line = self.processes[name].said.readline().strip()
         if not line:
             process.wait(10)
             self.stop(name)

@@ -2,63 +2,46 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from custody.adapters.store import open_store
+from custody.adapters.surroundings import Surroundings
 from custody.app.deployment import read_bundle
 from custody.app.sealing import Sealed
 from custody.client import Custody, Settings
 from custody.client.link import BoundedCalls
-from custody.client.settings import Surroundings
 from custody.crypto import hpke
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import random_into
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
-from custody.ports import Store
 from custody.rules.bundle import bundle_digest
 from custody.wire.messages import RequestReply
-from tests.doubles.site import DEPLOYMENT, Site
+from tests.doubles.site import DEPLOYMENT, Site, swapped
 
 __all__ = ["DirectSite", "JobKey", "settings_of"]
 
 
 @dataclass
 class DirectSite(Site):
-    """As ``Site``; ``how`` is what the configuration says of direct access, None for nothing.
-
-    ``bucket`` is the URL of an S3 store, where it is not a directory.
-    """
+    """As ``Site``; ``how`` is what the configuration says of direct access, None for nothing."""
 
     how: str | None = ""
-    bucket: str = ""
-
-    def store(self) -> Store:
-        return open_store(self.bucket, Surroundings.real()) if self.bucket else super().store()
 
     def make_root(self) -> Root:
         policy = self.directory / "broker/policy/policy.cedar"
         text = policy.read_text()
-        open_to_direct = text.replace(
-            '    context.mode == "stream"\n', '    ["stream", "direct"].contains(context.mode)\n'
-        )
-        assert open_to_direct != text
-        policy.write_text(open_to_direct)
+        permitted = '["stream", "direct"].contains(context.mode)'
+        policy.write_text(swapped(text, 'context.mode == "stream"\n', f"{permitted}\n"))
         return replace(super().make_root(), policy=bundle_digest(read_bundle(policy.parent)))
 
-    def configure(self, change: Callable[[str], str] | None = None) -> Any:
+    def configure(self, change: Callable[[str], str] | None = None) -> Path:
         how = str((self.directory / "store").resolve()) if self.how == "" else self.how
         given = change or self.change_config
-
-        def changed(text: str) -> str:
-            store = 'url = "file:../store"'
-            assert store in text
-            url = f'url = "{self.bucket}"' if self.bucket else store
-            return given(text.replace(store, url if how is None else f'direct = "{how}"\n{url}'))
-
-        return super().configure(changed)
+        direct = "" if how is None else f'direct = "{how}"\n'
+        return super().configure(lambda text: given(swapped(text, "[store]\n", f"[store]\n{direct}")))
 
     def granted_direct(self, sealed: Sealed, **changes: object) -> tuple[RequestReply, str]:
         """A granted request for direct mode, and its lease id."""

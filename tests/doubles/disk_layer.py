@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Final
 
 from tests.doubles.faults import Kind, Tap, failure, some_of
+from tests.doubles.store import makes_a_file
 
 __all__ = ["DiskLayer", "LayeredOs"]
 
@@ -124,7 +125,7 @@ class DiskLayer:
             if name == "fsync":
                 self._nodes[os.fstat(args[0]).st_ino].doubt()
             raise failure(kind)
-        node = self._folder(options, "src_dir_fd", args).now(Path(args[0]).name) if name in ("link", "rename") else None
+        node = self._named(args[0], options, args) if name in ("link", "rename") else None
         result = call(*args, **options)
         if kind is Kind.PERSISTED and name == "fsync":  # the system says that it failed: nothing may rely on it
             self._nodes[os.fstat(args[0]).st_ino].doubt()
@@ -135,6 +136,12 @@ class DiskLayer:
                 os.close(result)
             raise failure(kind)
         return result
+
+    def _named(self, path: str, options: dict[str, Any], args: Any) -> _File | _Folder:
+        """Find what gets a name: by the name it has, or where it has none by its descriptor."""
+        if str(path).startswith("/proc/self/fd/"):
+            return self._nodes[Path(path).stat().st_ino]
+        return self._folder(options, "src_dir_fd", args).now(Path(path).name)
 
     def _folder(self, options: dict[str, Any], key: str, args: Any) -> _Folder:
         """Find the directory of a name: by descriptor, or by path."""
@@ -171,6 +178,9 @@ class DiskLayer:
 
     def _opened(self, descriptor: int, path: str, flags: int, *_: Any, **options: Any) -> None:
         inode = os.fstat(descriptor).st_ino
+        if not flags & os.O_CREAT:  # a file without a name
+            self._nodes[inode] = _File()
+            return
         folder = self._folder(options, "dir_fd", (path,))
         known = self._nodes.get(inode)
         try:
@@ -197,7 +207,7 @@ class LayeredOs:
 
         def step(*args: Any, **options: Any) -> Any:
             layer = self._layer()
-            if layer is None or (name == "open" and not args[1] & os.O_CREAT):
+            if layer is None or (name == "open" and not makes_a_file(args[1])):
                 return call(*args, **options)
             return layer.do(name, call, *args, **options)
 

@@ -31,12 +31,54 @@ from custody.segments.layout import FilePlan
 from custody.wire.tls import TlsFiles
 from tests.doubles.site import DEPLOYMENT, Site, now, rng
 
-__all__ = ["certificate", "entries", "forge", "reseal", "shares_of", "sign_json", "sign_raw", "stored", "version_key"]
+__all__ = [
+    "Stored",
+    "certificate",
+    "entries",
+    "forge",
+    "reseal",
+    "shares_of",
+    "sign_json",
+    "sign_raw",
+    "stored",
+    "version_key",
+]
 
 
-def stored(site: Site, sealed: Sealed, name: str) -> Path:
-    """Where a blob of a version lies in the store, as whoever can write the store sees it."""
-    return site.directory / "store/versions" / sealed.content.vid / name
+class Stored:
+    """A blob of a version, as whoever can write the store has it: a file, or an object of a bucket."""
+
+    def __init__(self, site: Site, sealed: Sealed, name: str) -> None:
+        self.key = f"versions/{sealed.content.vid}/{name}"
+        self._store = site.store()
+        self._path = None if site.bucket else site.directory / "store" / self.key
+
+    @property
+    def path(self) -> Path:
+        """The file itself."""
+        if self._path is None:
+            raise ValueError("an object is no file")
+        return self._path
+
+    def read(self) -> bytes:
+        return self._store.get(self.key)
+
+    def write(self, data: bytes) -> None:
+        """Put other bytes there: in the same file, or as the object's next version."""
+        if self._path is None:
+            self._store.put(self.key, data)
+            return
+        if self._path.is_symlink() or not self._path.is_file():
+            self._path.unlink(missing_ok=True)
+        self._path.write_bytes(data)
+
+    def remove(self) -> None:
+        self._store.delete(self.key)
+
+
+def stored(site: Site, sealed: Sealed, name: str) -> Stored:
+    """Return a blob of a version."""
+    return Stored(site, sealed, name)
 
 
 def entries(site: Site) -> list[Entry]:
@@ -73,7 +115,7 @@ def version_key(site: Site, sealed: Sealed) -> SecretBytes:
 def forge(site: Site, sealed: Sealed, file: int, i: int, word: bytes) -> bytes:
     """A stored file in which segment ``i`` repeats ``word``. Whoever kept the file key can make it: its tag is good."""
     plan = FilePlan.of(sealed.content, file)
-    data = bytearray(stored(site, sealed, f"{file}.floe").read_bytes())
+    data = bytearray(stored(site, sealed, f"{file}.floe").read())
     header, where = bytes(data[:HEADER_SIZE]), plan.locate(i)
 
     def same_iv(size: int) -> bytes:
@@ -115,7 +157,7 @@ def reseal(
             Wrap(slot=slot, device=key.key_id.hex(), wrapped=hpke.seal(key.xwing_public, info, bytearray(dealt[slot])))
         )
     manifest = Manifest(content=signed, sharing=shared, wraps=tuple(wraps))
-    stored(site, sealed, "manifest.json").write_bytes(manifest.encode())
+    stored(site, sealed, "manifest.json").write(manifest.encode())
     return Sealed(manifest, new_content, new_sharing)
 
 

@@ -18,11 +18,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from custody.adapters.http_pool import Around
 from custody.adapters.s3_place import S3Place
 from custody.adapters.store_s3 import S3Store
+from custody.adapters.surroundings import Around, Surroundings
 from custody.app.demo.places import WEED_PORTS, free_ports, weed_answers, weed_command
-from custody.client.settings import Surroundings
 
 __all__ = ["KEY_ID", "SECRET", "S3Server", "credentials", "moto_server", "weed_server"]
 

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from custody.adapters.store_local import LocalStore
+from custody.app.into_store import IntoStore
 from custody.app.recovery import RecoveredFile, choose_files, hold, open_share, rebuild_key, write_files
-from custody.app.sealing import IntoStore, Sealed, Sealing, seal
+from custody.app.sealing import Sealed, Sealing, seal
 from custody.app.source import scan
 from custody.app.versions import find_version
 from custody.documents.actor import Person

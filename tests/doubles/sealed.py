@@ -9,7 +9,7 @@ from custody.crypto.secret import SecretBytes
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile
 from custody.segments.seal import SealedFile, seal_file
-from tests.doubles.store import MemoryBlob
+from tests.doubles.store import LongBlob, MemoryBlob
 
 __all__ = ["SEGMENT", "Sealed", "key", "plaintext", "seal"]
 
@@ -36,10 +36,10 @@ class Sealed:
     content: SealedFile
     ciphertext: bytearray
     digests: bytearray
-    blob: MemoryBlob = field(init=False)
+    blob: LongBlob = field(init=False)
 
     def open(self, fetch: int = 0) -> OpenFile:
-        self.blob = MemoryBlob(self.ciphertext)
+        self.blob = LongBlob(self.ciphertext)
         return OpenFile.open(
             self.plan,
             expected=self.content.digests,

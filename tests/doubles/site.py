@@ -1,14 +1,18 @@
 """What the parties of a deployment say to it: signed documents as they make them, sent or not."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 
 from custody.adapters.store import open_store
-from custody.app.sealing import IntoStore, Sealed, Sealing, seal
+from custody.adapters.surroundings import Surroundings
+from custody.app.into_store import IntoStore
+from custody.app.sealing import Sealed, Sealing, seal
 from custody.app.source import scan
-from custody.client.settings import Surroundings
 from custody.crypto import hpke, keys
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import random_into
@@ -55,8 +59,15 @@ __all__ = [
     "impatient",
     "now",
     "rng",
+    "swapped",
     "write_model",
 ]
+
+
+def swapped(text: str, old: str, new: str) -> str:
+    """Put one text in the place of another that must be there."""
+    assert old in text
+    return text.replace(old, new)
 
 
 @dataclass
@@ -78,7 +89,9 @@ class WorkloadSigner:
 
 @dataclass
 class Site(Deployment):
-    """A deployment, and everybody who speaks to it."""
+    """A deployment, and everybody who speaks to it. ``bucket`` is the URL of an S3 store, where it is no directory."""
+
+    bucket: str = ""
 
     def calls(self, who: str) -> Calls:
         """A connection as a person (by id) or as ``job``."""
@@ -108,7 +121,23 @@ class Site(Deployment):
 
     def store(self) -> Store:
         """The store of this deployment, as whoever may write it has it."""
-        return open_store((self.directory / "store").resolve().as_uri(), Surroundings.real())
+        return self._store
+
+    @cached_property
+    def _store(self) -> Store:
+        return open_store(self.bucket or (self.directory / "store").resolve().as_uri(), Surroundings.real())
+
+    def __exit__(self, *rest: object) -> None:
+        super().__exit__(*rest)
+        if "_store" in self.__dict__:
+            store: Any = self._store  # each kind can be closed
+            store.close()
+
+    def configure(self, change: Callable[[str], str] | None = None) -> Path:
+        if not self.bucket:
+            return super().configure(change)
+        given = change or self.change_config
+        return super().configure(lambda text: given(swapped(text, 'url = "file:../store"', f'url = "{self.bucket}"')))
 
     def register(self, sealed: Sealed) -> None:
         with self.calls("dave") as calls:

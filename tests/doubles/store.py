@@ -1,16 +1,18 @@
 """Stores and system calls that fail when told to."""
 
 import errno
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import Enum
 from typing import Any, BinaryIO, Never, Protocol, TypeVar
 
 from custody.errors import UnavailableError
 from custody.ports import BlobReader, BlobWriter, Store
+from custody.segments.streams import Forward
 
-__all__ = ["Dead", "Fault", "FaultyOs", "FaultyStore", "MemoryBlob"]
+__all__ = ["Dead", "Fault", "FaultyOs", "FaultyStore", "LongBlob", "MemoryBlob", "makes_a_file"]
 
 _T = TypeVar("_T")
 
@@ -51,6 +53,24 @@ class MemoryBlob:
         pass
 
 
+class LongBlob(MemoryBlob):
+    """A blob as a store over a network has it. ``stretches`` records the answers asked for: (offset, size)."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        super().__init__(data)
+        self.stretches: list[tuple[int, int]] = []
+
+    @contextmanager
+    def stretch(self, offset: int, size: int, /) -> Iterator[Forward]:
+        self.stretches.append((offset, size))
+        answer = io.BytesIO(self.data[offset : offset + size])
+
+        def fill(buffer: memoryview) -> None:
+            assert answer.readinto(buffer) == len(buffer)
+
+        yield fill
+
+
 def _fails(number: int, at: int | None, fault: Fault, *, needs_room: bool) -> bool:
     if at is None or number <= at:
         return number == at
@@ -81,6 +101,10 @@ class FaultyStore:
 
     def put_new(self, key: str, source: BinaryIO | bytes) -> None:
         self._do(lambda: self._store.put_new(key, source), needs_room=True)
+
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        for key, data in blobs.items():
+            self.put_new(key, data)
 
     @contextmanager
     def writer(self, key: str) -> Iterator[BlobWriter]:
@@ -121,6 +145,11 @@ class _FaultyWriter:
         self._do(lambda: self._inner.write(data), needs_room=True)
 
 
+def makes_a_file(flags: int) -> bool:
+    """Whether an ``open`` with these flags makes a file, with a name or without."""
+    return bool(flags & os.O_CREAT) or flags & os.O_TMPFILE == os.O_TMPFILE
+
+
 class FaultyOs:
     """Stands where a module has imported ``os``, and fails at durable step ``at`` (from 0; None: never).
 
@@ -139,7 +168,7 @@ class FaultyOs:
             return call
 
         def step(*args: Any, **options: Any) -> Any:
-            if name == "open" and not args[1] & os.O_CREAT:
+            if name == "open" and not makes_a_file(args[1]):
                 return call(*args, **options)
             number = len(self.steps)
             self.steps.append(name)

@@ -1,8 +1,13 @@
 """The audit of a log that a real broker wrote, and of logs that its own keys signed although they lie."""
 
+import json
 import os
 import shutil
+import signal
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +24,8 @@ from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import NoteSigner
 from custody.tlog.tiles import Tile, parse_bundle
 from custody.values import U64, Time
+from custody.wire.calls import Calls
+from tests.doubles.command import Custody, Started
 from tests.doubles.site import DEPLOYMENT, PERSONS, Site, now, write_model
 
 BOB = Party(id="person:bob", credential="00" * 32)
@@ -87,9 +94,8 @@ def made(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Made:
     with site.calls("alice") as alice:
         alice.stop(site.stop_document("alice", "revoke", lease))
     for who in PERSONS:  # one of them alone would have too many in a minute
-        with site.calls(who) as person:
-            for _ in range(52):
-                person.hello(site.hello(who))
+        with site.calls(who) as calls, ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: calls.hello(site.hello(who)), range(52)))  # noqa: B023 - done here
     log = folder / "log"
     site.stop("broker")
     shutil.copytree(site.directory / "log", log)
@@ -115,12 +121,39 @@ def test_the_log_of_an_honest_deployment_verifies(made: Made) -> None:
     assert report.findings == []
     assert report.ok
     assert report.size == report.audited == len(made.entries) > 256
-    assert {remark.code for remark in report.remarks} == {"one-witness", "freshness"}
+    assert {remark.code for remark in report.remarks} == {"one-witness", "freshness", "policy"}
     assert report.types["session-intent"] == 2
 
 
-def test_the_broker_shows_the_same_log(site: Site, made: Made, tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
+def test_the_policy_answers_an_auditor_as_it_answered_the_broker(site: Site, made: Made) -> None:
+    report = made.audit(policies=[site.directory / "broker/policy"])
+    assert report.ok
+    assert list(report.asked.values()) == [1 + 1 + 2], "a request, a grant, two sessions"
+    assert {remark.code for remark in report.remarks} == {"one-witness", "freshness"}
+
+
+def test_the_broker_shows_the_same_log_in_few_calls(
+    site: Site, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: Counter[str] = Counter()
+    for name in ("get_log_object", "get_log_objects", "list_log_objects"):
+        monkeypatch.setattr(Calls, name, counted(calls, name))
+    home = reading_from_the_broker(site, tmp_path / "home")
+    with open_log(None, home) as source:
+        report = audit(source, Audit(home))
+    assert report.findings == []
+    assert report.ok
+    assert report.size > len(made.entries), "the broker has started again since"
+    kept = len(list((site.directory / "log/checkpoints").iterdir()))
+    assert report.checkpoints == kept > 100, "every one that was kept, as in the directory"
+    assert "listed" in {remark.code for remark in report.remarks}
+    assert calls["get_log_objects"] <= kept // 64 + 2 * report.size // 64 + 4
+    assert calls["get_log_object"] <= 4, "the newest checkpoint, and what is left of the tree's edge"
+    assert calls["list_log_objects"] == 4
+
+
+def reading_from_the_broker(site: Site, folder: Path) -> Home:
+    home = Home(folder)
     home.pin(DEPLOYMENT, site.root_envelope.digest)
     tls = site.directory / "tls/alice"
     home.profile_path.write_text(
@@ -128,11 +161,17 @@ def test_the_broker_shows_the_same_log(site: Site, made: Made, tmp_path: Path) -
         + f'[broker]\naddress = "{site.address}"\nserver_name = "broker-1.custody"\n'
         + f'[tls]\ncertificate = "{tls}/tls.crt"\nkey = "{tls}/tls.key"\nca = "{tls}/ca.pem"\n'
     )
-    with open_log(None, home) as source:
-        report = audit(source, Audit(home))
-    assert report.findings == []
-    assert report.ok
-    assert report.size > len(made.entries), "the broker has started again since"
+    return home
+
+
+def counted(calls: Counter[str], name: str) -> Callable[..., object]:
+    call = getattr(Calls, name)
+
+    def counting(self: Calls, *args: object, **named: object) -> object:
+        calls[name] += 1
+        return call(self, *args, **named)
+
+    return counting
 
 
 def test_a_log_that_is_being_written_verifies(site: Site, made: Made) -> None:
@@ -253,3 +292,45 @@ def test_files_of_the_log_that_were_tampered_with_are_named(
         assert report.ok != kept, place  # a checkpoint that is gone is not missed, the rest is
         if kept:
             assert place in {finding.place for finding in report.findings}
+
+
+def test_a_watch_on_a_running_broker_tells_each_thing_once_also_across_its_restart(
+    site: Site, made: Made, tmp_path: Path
+) -> None:
+    """Told on the standard input of a command whose words never change, while the broker and a witness come and go."""
+    config = site.directory / "broker/broker.toml"
+    config.write_text(config.read_text().replace('address = "127.0.0.1:0"', f'address = "{site.address}"'))
+    told = tmp_path / "told"
+    custody = Custody(tmp_path, reading_from_the_broker(site, tmp_path / "home").path)
+    words = ["--state", tmp_path / "state", "--every", "1s", "--run", f"tee -a {told}"]
+    watching = custody.start("log", "watch", "--broker", *words)
+    try:
+        until((tmp_path / "state.watch").exists, watching)
+        sealed = site.seal(write_model(tmp_path / "source", SIZES), "demo/watched@1")
+        site.register(sealed)
+        site.granted(sealed)
+        until(lambda: len(lines(told)) == 2, watching)
+        site.restart_broker()
+        site.stop("witness")
+        site.start_witness()
+        site.granted(sealed)
+        until(lambda: len(lines(told)) >= 4, watching)
+    finally:
+        watching.process.send_signal(signal.SIGTERM)
+        watching.wait()
+    alerts = [json.loads(line) for line in lines(told)]
+    assert [alert["code"] for alert in alerts] == ["haste"] * 4
+    assert len({alert["entry"] for alert in alerts}) == 4
+    assert sorted({alert["about"] for alert in alerts}) == ["alice", "bob"]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def until(what: Callable[[], bool], started: Started) -> None:
+    end = time.monotonic() + 90
+    while not what():
+        assert started.process.poll() is None, started.wait()
+        assert time.monotonic() < end
+        time.sleep(0.2)

@@ -1,6 +1,7 @@
-"""The demo on S3: the whole story, told over a real server, and its deployment started once more."""
+"""The demo on S3: interrupted, told again from the start over a real server, and its deployment started once more."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,13 +16,30 @@ def run(*command: str, cwd: Path) -> str:
     return result.stdout
 
 
+def interrupt(*command: str, cwd: Path) -> None:
+    """Press Ctrl-C when the broker has begun to listen."""
+    told = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)
+    assert told.stdout is not None
+    for line in told.stdout:
+        if "broker listening" in line:
+            told.send_signal(signal.SIGINT)
+            break
+    output, errors = told.communicate(timeout=60)
+    assert told.returncode == 130, errors
+    assert "Traceback" not in output + errors
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_demo_is_told_on_s3_and_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_demo_is_told_again_on_s3_and_starts_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = tmp_path / "model.bin"
-    model.write_bytes(os.urandom(9 << 20))  # more than one part of an upload
+    model.write_bytes(os.urandom(9 << 20))  # more than one part of an upload, and than the segment that a job keeps
     custody = (sys.executable, "-m", "custody.cli")
-    said = run(*custody, "demo", "--store", "s3", "--model", str(model), "--dir", str(tmp_path / "demo"), cwd=tmp_path)
+    demo = (*custody, "demo", "--store", "s3", "--model", str(model), "--dir", str(tmp_path / "demo"))
+    interrupt(*demo, cwd=tmp_path)
+    said = run(*demo, cwd=tmp_path)
     assert "Done in" in said
     assert "authentication failed" in said  # the flipped bit
     assert not list((tmp_path / "demo").rglob("*.floe"))

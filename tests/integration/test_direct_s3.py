@@ -1,19 +1,19 @@
 """Direct mode over S3: the job reads at presigned URLs, renewed through the broker, with no credentials of its own."""
 
 import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from custody.app.sealing import Sealed
 from custody.client.link import BoundedCalls
-from custody.client.settings import Surroundings
+from custody.client.tensors import Names
 from custody.errors import ConfigError, CustodyError, DeniedError, IntegrityError, NotFoundError
 from custody.segments.layout import FilePlan
 from custody.values import U64
@@ -24,7 +24,10 @@ from tests.doubles.s3 import S3Server, credentials, weed_server
 from tests.doubles.site import now, write_model
 
 SIZES = {"config.json": 300, "empty": 0, "weights.bin": 1_000_000}
-SIZE = sum(SIZES.values())
+MODEL = "weights.safetensors"
+TENSORS = {name: np.random.default_rng(i).integers(0, 255, (100, 1 << 10), "u1") for i, name in enumerate("abcdef")}
+SAVED = save(TENSORS)
+SIZE = sum(SIZES.values()) + len(SAVED)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, weed: S3Server, proxy: Faulty
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("source"), SIZES)
+    folder = write_model(tmp_path_factory.mktemp("source"), SIZES)
+    (folder / MODEL).write_bytes(SAVED)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -218,44 +223,73 @@ def test_a_lying_broker_names_no_url_but_of_http(site: DirectSite, sealed: Seale
         assert url not in str(caught.value)
 
 
-PASSING = tuple(fault for fault in Fault if fault is not Fault.SILENT)  # silence is waited for long
-LASTING = (Fault.BUSY, Fault.CUT, Fault.OTHER_RANGE, Fault.FLIPPED, Fault.LYING_RANGE)
-_FASTER = 20
+MENDED = (Fault.CUT, Fault.RESET, Fault.BUSY, Fault.EXPIRED, Fault.STALE, Fault.SHORT)
+REFUSED = (Fault.FLIPPED, Fault.CHANGED, Fault.ELSEWHERE)
 
 
-def quick() -> Surroundings:
-    """As it is, but time passes faster: what is waited for in vain is given up after two seconds."""
-    real = Surroundings.real()
-    return Surroundings(
-        real.clock, real.rng, lambda: real.monotonic() * _FASTER, lambda seconds: time.sleep(seconds / _FASTER)
-    )
-
-
+@pytest.mark.parametrize("mode", ["stream", "direct"])
 def test_whatever_the_store_answers_the_job_gets_the_sealers_bytes_or_none(
-    site: DirectSite, sealed: Sealed, source: Path, proxy: FaultyProxy
+    site: DirectSite, sealed: Sealed, source: Path, proxy: FaultyProxy, mode: str
 ) -> None:
-    """Faults that a resend mends are mended; those that last are errors, and the buffer is zeros."""
-    _, lease = site.granted_direct(sealed, sessions=U64(1), bytes=U64(SIZE))
+    """Through the real broker, in either mode; every kind of fault and pair of them is the store's campaign."""
+    _, lease = site.granted(sealed, sessions=U64(12), bytes=U64(12 * SIZE), mode=mode)
     weights = (source / "weights.bin").read_bytes()
-    outcomes: Counter[str] = Counter()
-    with site.job(around=quick()) as custody, custody.lease(lease).open(patience=40) as session:
-        session.read("weights.bin", 0, 1)
-        for fault, times in [(fault, 2) for fault in PASSING] + [(fault, 10_000) for fault in LASTING]:
-            left = iter([fault] * times)
+    for fault, lasting in [(fault, False) for fault in MENDED] + [(fault, True) for fault in REFUSED]:
+        left = iter([fault] * (1000 if lasting else 2))
+        out, said = bytearray(b"?" * len(weights)), ""
+        with site.job() as custody, custody.lease(lease).open(patience=10) as session:
             proxy.choose = partial(next, left, None)
-            out = bytearray(b"?" * len(weights))
             try:
                 session.readinto("weights.bin", out)
-            except CustodyError:
-                assert out == bytes(len(out)), fault
-                outcomes["refused"] += 1
-            else:
-                assert out == weights, fault
-                outcomes["read"] += 1
-        proxy.choose = lambda: None
-        assert session.read("weights.bin") == weights
-    assert outcomes["read"] >= len(PASSING) - 2  # but for what was altered unnoticed on the way
-    assert outcomes["refused"] >= len(LASTING) + 2
+            except CustodyError as error:
+                said = f"{error.message} {error.hint}"
+            finally:
+                proxy.choose = lambda: None
+        assert bool(said) == lasting, fault
+        assert "X-Amz" not in said
+        if said:
+            assert out in (bytes(len(out)), b"?" * len(out)), fault
+        else:
+            assert out == weights, fault
+            assert next(left, None) is None, fault  # both happened
+    assert proxy.followed == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "tensors", "rows"),
+    [({"c"}, "c", slice(None)), ({"b", "c"}, "bc", slice(None)), ({"d": slice(64, 65)}, "d", slice(64, 65))],
+    ids=["one", "two that follow one another", "a row"],
+)
+def test_of_a_tensor_no_byte_is_fetched_that_is_not_in_its_segments(  # noqa: PLR0917 - a fixture or a parameter each
+    site: DirectSite, sealed: Sealed, lease: str, proxy: FaultyProxy, names: Names, tensors: str, rows: slice
+) -> None:
+    (index,) = [i for i, file in enumerate(sealed.content.files) if file.path == MODEL]
+    plan = FilePlan.of(sealed.content, index)
+    header = len(SAVED) - sum(tensor.nbytes for tensor in TENSORS.values())
+    first, last = (sorted(TENSORS).index(name) * TENSORS["a"].nbytes for name in (tensors[0], tensors[-1]))
+    begin, end = (first + (rows.start or 0) * 1024, last + (rows.stop or 100) * 1024)
+    needed = [plan.locate(i) for i in plan.covering(header + begin, end - begin)]
+    head = plan.locate(0).stored_length
+    with site.job() as custody, custody.lease(lease).open([MODEL]) as session:
+        session.read(MODEL, 0, 1)  # the digest list, and the ciphertext's own header
+        proxy.asked.clear()
+        loaded = session.load_tensors(MODEL, names, framework="numpy")
+        asked = sum(last - first + 1 for first, last in proxy.asked)
+        assert asked == 2 * head + sum(where.stored_length for where in needed)
+        assert len(needed) < plan.count - 3
+        for name in tensors:
+            assert np.array_equal(loaded[name], TENSORS[name][rows])
+
+
+def test_a_walk_through_tensors_fetches_each_once(site: DirectSite, lease: str, proxy: FaultyProxy) -> None:
+    with site.job() as custody, custody.lease(lease).open([MODEL]) as session:
+        proxy.asked.clear()
+        walked = session.walk_tensors(MODEL, framework="numpy", memory=300_000)
+        seen = {name: tensor.copy() for name, tensor in walked}
+        assert all(np.array_equal(seen[name], TENSORS[name]) for name in TENSORS)
+        assert list(seen) == sorted(TENSORS)
+        asked = sum(last - first + 1 for first, last in proxy.asked)
+        assert asked < len(SAVED) + (len(seen) + 3) * (1 << 16) + 5000  # where two tensors meet, a segment of both
 
 
 def test_many_read_at_once(site: DirectSite, lease: str, source: Path) -> None:
@@ -280,7 +314,7 @@ def test_no_url_is_in_any_file_of_broker_log_or_ledger(site: DirectSite, lease: 
         session = job.open_session(site.open_direct(lease, sealed, JobKey())).session
         assert job.locate(session, 2).ciphertext is not None
         with pytest.raises(DeniedError):
-            job.locate(session, 3)
+            job.locate(session, 4)
     plan = FilePlan.of(sealed.content, 2)
     for path in site.directory.rglob("*"):
         with suppress(FileNotFoundError, IsADirectoryError):  # a partial tile that has gone meanwhile

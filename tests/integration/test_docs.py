@@ -43,38 +43,21 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("docs")
     directory = folder / "demo"
     venv = os.environ.get("CUSTODY_DEMO_VENV", str(folder / "venv"))
-    said = bash([f"{ROOT}/ops/demo --dir {directory}"], ROOT, CUSTODY_VENV=venv, HOME=str(folder))
+    compiled = str(folder / "compiled")  # with the rest of it, not where ops/check keeps its own
+    places = {"CUSTODY_VENV": venv, "HOME": str(folder), "PYTHONPYCACHEPREFIX": compiled}
+    said = bash([f"{ROOT}/ops/demo --dir {directory}"], ROOT, **places)
     assert "Done in" in said
     yield directory
     bash([f"{directory}/down"], directory)
 
 
 @pytest.mark.timeout(400)
-def test_the_demo_shows_what_it_promises_and_can_be_run_again(demo: Path) -> None:
+def test_the_demo_shows_what_it_promises(demo: Path) -> None:
     assert (demo / "log/checkpoint").exists()
     assert (demo / "keys/log.vkey").exists()
     fetched = demo / "fetched/model.safetensors"
     assert fetched.stat().st_size == 90868376
     assert not (demo / "fetched-again").exists() or not any((demo / "fetched-again").rglob("model.safetensors"))
-    model = demo.with_name("small.bin")
-    model.write_bytes(os.urandom(3 << 20))  # more than one segment: a job keeps the segment it reads from
-    again = subprocess.Popen(
-        [sys.executable, "-m", "custody.cli", "demo", "--model", str(model), "--dir", f"{demo}-2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=demo,
-    )
-    assert again.stdout is not None
-    for line in again.stdout:
-        if "broker listening" in line:
-            again.send_signal(signal.SIGINT)  # Ctrl-C in the middle
-            break
-    output, errors = again.communicate(timeout=60)
-    assert again.returncode == 130, errors
-    assert "Traceback" not in output + errors
-    said = bash([f"custody demo --model {model} --dir {demo}-2"], demo)
-    assert "Done in" in said
 
 
 @pytest.mark.timeout(300)

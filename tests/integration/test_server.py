@@ -21,7 +21,7 @@ from tests.doubles.site import Site, write_model
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with Site(tmp_path_factory.mktemp("server") / "site") as running:
+    with Site(tmp_path_factory.mktemp("server") / "site", cold=True) as running:
         yield running
 
 
@@ -119,37 +119,37 @@ WRONG: dict[str, tuple[Callable[[str], str], int, str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def halted(site: Site) -> Iterator[Site]:
+    """The same deployment, its broker ended: for the last tests of this file. With what was right it starts again."""
+    site.stop("broker")
+    site.address = ""
+    yield site
+    site.configure()
+    site.start_broker()
+
+
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_setting_is_one_line_and_no_service(site: Site, wrong: str) -> None:
+def test_a_wrong_setting_is_one_line_and_no_service(halted: Site, wrong: str) -> None:
     change, code, says = WRONG[wrong]
-    site.stop("broker")
-    address, site.address = site.address, ""
-    try:
-        site.configure(change)
-        exit_code, said = refused(site.directory)
-        assert exit_code == code, said
-        assert says in said
-        assert len([line for line in said.splitlines() if not line.startswith("  hint:")]) == 1
-    finally:
-        site.address = address
-        site.configure()
-        site.start_broker()
+    halted.configure(change)
+    exit_code, said = refused(halted.directory)
+    assert exit_code == code, said
+    assert says in said
+    assert len([line for line in said.splitlines() if not line.startswith("  hint:")]) == 1
 
 
-def test_another_policy_or_row_key_is_refused(site: Site) -> None:
-    site.stop("broker")
-    policy = site.directory / "broker/policy/policy.cedar"
-    row_key = site.directory / "broker/row.key"
-    try:
-        original = policy.read_bytes()
-        policy.write_bytes(original + b"\npermit (principal, action, resource);\n")
-        code, said = refused(site.directory)
-        policy.write_bytes(original)
-        assert (code, "policy" in said) == (ConfigError.exit_code, True)
-        key = row_key.read_bytes()
-        row_key.write_bytes(bytes(32))
-        code, said = refused(site.directory)
-        row_key.write_bytes(key)
-        assert (code, "MAC" in said or "row" in said) == (IntegrityError.exit_code, True)
-    finally:
-        site.start_broker()
+def test_another_policy_or_row_key_is_refused(halted: Site) -> None:
+    halted.configure()
+    policy = halted.directory / "broker/policy/policy.cedar"
+    original = policy.read_bytes()
+    policy.write_bytes(original + b"\npermit (principal, action, resource);\n")
+    code, said = refused(halted.directory)
+    policy.write_bytes(original)
+    assert (code, "policy" in said) == (ConfigError.exit_code, True)
+    row_key = halted.directory / "broker/row.key"
+    key = row_key.read_bytes()
+    row_key.write_bytes(bytes(32))
+    code, said = refused(halted.directory)
+    row_key.write_bytes(key)
+    assert (code, "MAC" in said or "row" in said) == (IntegrityError.exit_code, True)

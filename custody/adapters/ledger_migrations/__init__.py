@@ -1,4 +1,4 @@
-"""The ledger's schema, version by version (alembic). Applied whenever a ledger is opened, under the writers' lock."""
+"""The ledger's schema, version by version (alembic). An older ledger is migrated when opened (``ledger_schema``)."""
 
 from pathlib import Path
 

@@ -40,6 +40,7 @@ _KINDS: Final = frozenset(
 )
 _MOST_DOCUMENT: Final = 1 << 16  # bytes
 _MOST_DOCUMENTS: Final = 1 << 25  # bytes of all
+_SESSION: Final = b'"type":"session-'
 _UNREADABLE: Final = (FormatError, IntegrityError, NotFoundError)
 
 
@@ -61,7 +62,7 @@ def page_data(source: Source, report: Report, *, genesis: str, made: int, most: 
     note, checkpoint = _checkpoint(source, report)
     size = checkpoint.size if checkpoint else 0
     timeline, roots = Timeline(), []
-    for index, entry in _parsed(source, size):
+    for index, entry in _parsed(source, size, max(0, size - most)):
         timeline.add(index, entry)
         if entry.type == "root":
             roots += [text for item in entry.documents if (text := _document(source, item.envelope, None)) is not None]
@@ -141,13 +142,17 @@ def _proof(reader: TileReader | None, index: int) -> Iterable[bytes]:
         return ()
 
 
-def _parsed(source: Source, size: int) -> Iterator[tuple[int, Entry]]:
-    """Yield the entries from the first on, as far as bundles can be read: a forged size may have no end."""
+def _parsed(source: Source, size: int, newest: int) -> Iterator[tuple[int, Entry]]:
+    """Yield the entries from the first on, as far as bundles can be read: a forged size may have no end.
+
+    Sessions before the entry ``newest`` are passed over: nothing builds on them, and a large log is little else.
+    """
     for first in range(0, size, TILE_WIDTH):
         found = list(_raw(source, size, range(first, min(first + TILE_WIDTH, size))))
         for index, data in found:
-            with suppress(FormatError):
-                yield index, Entry.parse(data)
+            if index >= newest or _SESSION not in data:
+                with suppress(FormatError):
+                    yield index, Entry.parse(data)
         if not found:
             return
 

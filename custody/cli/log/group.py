@@ -9,7 +9,7 @@ import click
 from custody.app.auditing import open_log
 from custody.audit.source import Source
 from custody.cli.profile import home_of
-from custody.cli.registry import group
+from custody.cli.registry import Folder
 
 __all__ = ["DIRECTORY", "FILE", "log", "opened"]
 
@@ -17,7 +17,20 @@ DIRECTORY: Final = click.Path(path_type=Path, file_okay=False)
 FILE: Final = click.Path(path_type=Path, dir_okay=False)
 
 
-@group()
+_FILES: Final = {
+    "check-receipt": "log.receipts",
+    "diff": "log.questions",
+    "prove": "log.receipts",
+    "report": "log.report",
+    "show": "log.show",
+    "verify": "log.verify",
+    "watch": "log.watch",
+    "what": "log.questions",
+    "who": "log.questions",
+}
+
+
+@click.group(cls=Folder, files=_FILES)
 def log() -> None:
     """Verify and read the transparency log.
 

@@ -24,6 +24,14 @@ _OPEN_SHOWN = 3
 @click.option("--state", type=FILE, metavar="FILE", help="Memory of earlier runs: refuses a shorter log and a fork.")
 @click.option("--anew", is_flag=True, help="With --state: judge again what an earlier run judged.")
 @click.option("--structure", is_flag=True, help="Only hashes, tiles, checkpoints and trust roots.")
+@click.option(
+    "--policy",
+    "policies",
+    type=DIRECTORY,
+    multiple=True,
+    metavar="DIR",
+    help="Ask this policy again what it answered; repeat it for each that was in force.",
+)
 @click.option("--deployment", metavar="ID", help="Deployment id.  [default: the pinned one]")
 @genesis_option
 @click.pass_context
@@ -34,6 +42,7 @@ def verify(  # noqa: PLR0917 - click passes them by name
     state: Path | None,
     anew: bool,
     structure: bool,
+    policies: tuple[Path, ...],
     deployment: str | None,
     genesis: str | None,
 ) -> None:
@@ -46,13 +55,16 @@ def verify(  # noqa: PLR0917 - click passes them by name
     With --state a run begins where the one before ended, and costs what is new: the newest checkpoint must continue
     what was seen, and findings of earlier runs stay. An intent without an outcome is no finding: it is listed as open.
 
+    With --policy every request, grant and session is put to the policy once more, if the trust root of its time names
+    the digest of that folder (it takes custody[broker]). What could not be asked again is said.
+
     Findings end it with exit code 11. Not checked, since the log alone cannot show it: that no newer entry exists; that
-    witnesses are independent of the log's operator; what the policy answered; that a broker served no more bytes than
-    it logged.
+    witnesses are independent of the log's operator; that a broker served no more bytes than it logged.
 
     Examples:
       custody log verify /srv/custody/log --state audit.state
       custody log verify /srv/custody/log --structure
+      custody log verify /srv/custody/log --policy /etc/custody/policy
       custody log verify --broker --output json
       custody log verify copy/log --genesis 5d1f...
     """
@@ -60,7 +72,9 @@ def verify(  # noqa: PLR0917 - click passes them by name
     if (source is None) != broker:
         raise click.UsageError("give the directory of a log, or --broker")
     with open_log(source, home) as opened:
-        how = Audit(home, genesis, deployment, state, directory=source, anew=anew, structure=structure)
+        how = Audit(
+            home, genesis, deployment, state, directory=source, anew=anew, structure=structure, policies=policies
+        )
         report = audit(opened, how)
     _report(output, report)
     output.result(report.data())
@@ -90,6 +104,8 @@ def _report(output: Output, report: Report) -> None:
         facts.append(("newest", f"cosigned at {Time(report.cosigned[1])} by {', '.join(report.witnesses)}"))
     if report.types:
         facts.append(("types", ", ".join(f"{count} {kind}" for kind, count in sorted(report.types.items()))))
+    if report.asked:
+        facts.append(("policy", f"{report.asked.total()} answers derived again"))
     if report.open:
         newest = ", ".join(f"entry {item.entry}" for item in report.open[-_OPEN_SHOWN:])
         facts.append(("open", f"{len(report.open)} without an outcome yet, which is no fault; the newest: {newest}"))

@@ -162,6 +162,117 @@ class GetLogObjectReply(_message.Message):
 Global___GetLogObjectReply: _TypeAlias = GetLogObjectReply  # noqa: Y015
 
 @_typing.final
+class GetLogObjectsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATHS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """1 to 256."""
+
+    def __init__(
+        self,
+        *,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogObjectsRequest: _TypeAlias = GetLogObjectsRequest  # noqa: Y015
+
+@_typing.final
+class GetLogObjectsReply(_message.Message):
+    """What stands at the first of the paths, in their order: at least one, and as many as fit into a message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Object(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DATA_FIELD_NUMBER: _builtins.int
+        MISSING_FIELD_NUMBER: _builtins.int
+        data: _builtins.bytes
+        missing: _builtins.bool
+        """There is no such object."""
+        def __init__(
+            self,
+            *,
+            data: _builtins.bytes = ...,
+            missing: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "missing", b"missing"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetLogObjectsReply.Object]: ...
+    def __init__(
+        self,
+        *,
+        objects: _abc.Iterable[Global___GetLogObjectsReply.Object] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["objects", b"objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogObjectsReply: _TypeAlias = GetLogObjectsReply  # noqa: Y015
+
+@_typing.final
+class ListLogObjectsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFIX_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    prefix: _builtins.str
+    """"checkpoints/" or "tile/"."""
+    after: _builtins.str
+    """The last path of the page before, or empty."""
+    def __init__(
+        self,
+        *,
+        prefix: _builtins.str = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLogObjectsRequest: _TypeAlias = ListLogObjectsRequest  # noqa: Y015
+
+@_typing.final
+class ListLogObjectsReply(_message.Message):
+    """The next paths with that prefix, in the order of their bytes; none after the last."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATHS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLogObjectsReply: _TypeAlias = ListLogObjectsReply  # noqa: Y015
+
+@_typing.final
 class RegisterVersionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -49,6 +49,16 @@ class BrokerStub:
                 request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectRequest.SerializeToString,
                 response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectReply.FromString,
                 _registered_method=True)
+        self.GetLogObjects = channel.unary_unary(
+                '/custody.v1.Broker/GetLogObjects',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectsRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectsReply.FromString,
+                _registered_method=True)
+        self.ListLogObjects = channel.unary_unary(
+                '/custody.v1.Broker/ListLogObjects',
+                request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.ListLogObjectsRequest.SerializeToString,
+                response_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.ListLogObjectsReply.FromString,
+                _registered_method=True)
         self.RegisterVersion = channel.unary_unary(
                 '/custody.v1.Broker/RegisterVersion',
                 request_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.RegisterVersionRequest.SerializeToString,
@@ -173,6 +183,19 @@ class BrokerServicer:
         all of it. A workload reads checkpoints, hash tiles, and the documents of requests that concern it (a receipt brings
         its own proof); NOT_FOUND for the rest.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLogObjects(self, request, context):
+        """Several of them at once, and which there are: for persons, whose audits read all of a log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLogObjects(self, request, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -326,6 +349,16 @@ def add_BrokerServicer_to_server(servicer, server):
                     servicer.GetLogObject,
                     request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectRequest.FromString,
                     response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectReply.SerializeToString,
+            ),
+            'GetLogObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogObjects,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectsRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectsReply.SerializeToString,
+            ),
+            'ListLogObjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLogObjects,
+                    request_deserializer=custody_dot_wire_dot_v1_dot_broker__pb2.ListLogObjectsRequest.FromString,
+                    response_serializer=custody_dot_wire_dot_v1_dot_broker__pb2.ListLogObjectsReply.SerializeToString,
             ),
             'RegisterVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterVersion,
@@ -509,6 +542,60 @@ class Broker:
             '/custody.v1.Broker/GetLogObject',
             custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectRequest.SerializeToString,
             custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLogObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/GetLogObjects',
+            custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectsRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.GetLogObjectsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLogObjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/custody.v1.Broker/ListLogObjects',
+            custody_dot_wire_dot_v1_dot_broker__pb2.ListLogObjectsRequest.SerializeToString,
+            custody_dot_wire_dot_v1_dot_broker__pb2.ListLogObjectsReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,9 @@ class BrokerStub:
     all of it. A workload reads checkpoints, hash tiles, and the documents of requests that concern it (a receipt brings
     its own proof); NOT_FOUND for the rest.
     """
+    GetLogObjects: _grpc.UnaryUnaryMultiCallable[_broker_pb2.GetLogObjectsRequest, _broker_pb2.GetLogObjectsReply]
+    """Several of them at once, and which there are: for persons, whose audits read all of a log."""
+    ListLogObjects: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListLogObjectsRequest, _broker_pb2.ListLogObjectsReply]
     RegisterVersion: _grpc.UnaryUnaryMultiCallable[_broker_pb2.RegisterVersionRequest, _broker_pb2.Receipt]
     """Put a sealed version, already in the store, into custody."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ListVersionsRequest, _broker_pb2.ListVersionsReply]
@@ -92,6 +95,9 @@ class BrokerAsyncStub(BrokerStub):
     all of it. A workload reads checkpoints, hash tiles, and the documents of requests that concern it (a receipt brings
     its own proof); NOT_FOUND for the rest.
     """
+    GetLogObjects: _aio.UnaryUnaryMultiCallable[_broker_pb2.GetLogObjectsRequest, _broker_pb2.GetLogObjectsReply]  # type: ignore[assignment]
+    """Several of them at once, and which there are: for persons, whose audits read all of a log."""
+    ListLogObjects: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListLogObjectsRequest, _broker_pb2.ListLogObjectsReply]  # type: ignore[assignment]
     RegisterVersion: _aio.UnaryUnaryMultiCallable[_broker_pb2.RegisterVersionRequest, _broker_pb2.Receipt]  # type: ignore[assignment]
     """Put a sealed version, already in the store, into custody."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_broker_pb2.ListVersionsRequest, _broker_pb2.ListVersionsReply]  # type: ignore[assignment]
@@ -153,6 +159,21 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         all of it. A workload reads checkpoints, hash tiles, and the documents of requests that concern it (a receipt brings
         its own proof); NOT_FOUND for the rest.
         """
+
+    @_abc_1.abstractmethod
+    def GetLogObjects(
+        self,
+        request: _broker_pb2.GetLogObjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.GetLogObjectsReply, _abc.Awaitable[_broker_pb2.GetLogObjectsReply]]:
+        """Several of them at once, and which there are: for persons, whose audits read all of a log."""
+
+    @_abc_1.abstractmethod
+    def ListLogObjects(
+        self,
+        request: _broker_pb2.ListLogObjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_broker_pb2.ListLogObjectsReply, _abc.Awaitable[_broker_pb2.ListLogObjectsReply]]: ...
 
     @_abc_1.abstractmethod
     def RegisterVersion(

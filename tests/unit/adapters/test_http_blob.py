@@ -11,8 +11,8 @@ import pytest
 
 from custody.adapters.http_blob import HttpBlob
 from custody.adapters.http_pool import HttpPool, Target
+from custody.adapters.surroundings import Surroundings
 from custody.app.ca import create_authority
-from custody.client.settings import Surroundings
 from custody.errors import ConfigError, IntegrityError
 from custody.ports import Pinned, Presigned
 from tests.doubles.deployment import now, rng
@@ -28,6 +28,7 @@ class Store(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.socket = context.wrap_socket(self.socket, server_side=True)
         self.good = {"t0"}
+        self.ends: list[int] = []  # after so many bytes an answer breaks off, and its URL ends
         self.connections = 0
         self.url = f"https://localhost:{self.server_port}/a?token="
 
@@ -54,6 +55,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Range", f"bytes {first}-{last}/{len(DATA)}")
         self.send_header("Content-Length", str(last - first + 1))
         self.end_headers()
+        if self.server.ends:
+            self.wfile.write(DATA[first : first + self.server.ends.pop(0)])
+            self.server.good = {f"t{int(self.path.rpartition('t')[2]) + 1}"}
+            self.close_connection = True
+            return
         self.wfile.write(DATA[first : last + 1])
 
     def log_message(self, *_: Any) -> None:
@@ -153,6 +159,37 @@ def test_a_url_that_ended_early_is_renewed_once(store: Store, pool: HttpPool) ->
         read(blob, 0, 10)
     assert signer.signed == 3
     assert "token" not in caught.value.message
+
+
+def test_a_url_that_ends_in_the_middle_of_an_answer_is_renewed_as_often_as_it_does(
+    store: Store, pool: HttpPool
+) -> None:
+    """Temporary credentials may end more than once while a file is read. What has arrived is not asked for again."""
+    signer = Signer(store)
+    store.ends = [1000, 2000, 1]
+    out = bytearray(5000)
+    with signer.blob(pool).stretch(100, 5000) as fill:
+        for begin in range(0, 5000, 500):
+            fill(memoryview(out)[begin : begin + 500])
+    assert out == DATA[100:5100]
+    assert signer.signed == 4
+
+
+def test_a_stretch_that_is_given_up_costs_its_connection_and_one_that_is_read_keeps_it(
+    store: Store, pool: HttpPool
+) -> None:
+    blob = Signer(store).blob(pool)
+    out = memoryview(bytearray(3000))
+    with blob.stretch(0, 3000) as fill:
+        fill(out[:2000])
+        with pytest.raises(ValueError):
+            fill(out[:2000])
+    with blob.stretch(0, 3000) as fill:
+        fill(out[:1000])
+        fill(out[1000:])
+    assert out == DATA[:3000]
+    assert read(blob, 7, 100) == DATA[7:107]
+    assert store.connections == 2
 
 
 def test_a_blob_of_another_size_is_refused(store: Store, pool: HttpPool) -> None:

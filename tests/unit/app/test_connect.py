@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from custody.adapters.home import Home
-from custody.app.connect import find_key, person_identity
+from custody.app.client import person_identity
+from custody.app.connect import find_key
 from custody.crypto.sodium import random_into
 from custody.custodian.keys import create_key
 from custody.documents.actor import Person

@@ -13,7 +13,7 @@ from custody.broker.opener import Opener
 from custody.broker.reading import close_session
 from custody.broker.sessions import Session
 from custody.documents.session import OpenSession
-from custody.errors import DeniedError
+from custody.errors import ConflictError, DeniedError
 from custody.ports import Facts
 from custody.rules.state import State
 from tests.doubles.world import World
@@ -79,6 +79,22 @@ def test_a_session_that_has_ended_already_answers_with_its_own_outcome(two: tupl
     ]
 
 
+def test_a_job_that_closes_a_session_which_was_ended_for_it_is_no_refusal(two: tuple[Context, list[Session]]) -> None:
+    """It was cut off by a stop, and says goodbye all the same. Nobody else learns the outcome."""
+    context, (first, second) = two
+    for session in (first, second):
+        session.witnessed = session is first
+        context.sessions.add(session)
+    stopped = end_session(context, first, "aborted", "stopped")
+    end_session(context, second, "aborted", "unavailable")
+    job = Peer(first.identity, "cd" * 32)
+    assert close_session(context, job, first.digest) == stopped
+    with pytest.raises(DeniedError, match="no such session"):
+        close_session(context, Peer(first.identity + "-2", "cd" * 32), first.digest)
+    with pytest.raises(ConflictError, match="did not open"):
+        close_session(context, job, second.digest)
+
+
 def test_a_session_that_ended_without_an_outcome_has_none_to_show(two: tuple[Context, list[Session]]) -> None:
     """Its lease was given back while it could not be logged what the session was served."""
     context, (session, _) = two
@@ -89,8 +105,9 @@ def test_a_session_that_ended_without_an_outcome_has_none_to_show(two: tuple[Con
         )
     session.witnessed = True
     context.sessions.add(session)
-    with pytest.raises(DeniedError, match="has no outcome"):
-        close_session(context, Peer(session.identity, "cd" * 32), session.digest)
+    for _ in range(2):
+        with pytest.raises(ConflictError, match="has no outcome"):
+            close_session(context, Peer(session.identity, "cd" * 32), session.digest)
     with pytest.raises(DeniedError, match="the session is over"):
         session.require_live(0)
     assert not context.sessions.all()

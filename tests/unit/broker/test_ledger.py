@@ -1,7 +1,7 @@
-"""Entries that come together share a commit, and nobody pays for another's mistake."""
+"""What comes together shares a commit, and nobody pays for another's mistake."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.documents.actor import Person
 from custody.documents.dsse import Envelope
 from custody.documents.hello import Hello
-from custody.errors import CustodyError, UnavailableError
+from custody.errors import CustodyError, DeniedError, UnavailableError
 from custody.ports import JournalTransaction
 from custody.publishing.publisher import Publisher
 from custody.rules.state import State
@@ -78,6 +78,7 @@ def ledger(world: World, journal: SlowJournal, tmp_path: Path) -> Ledger:
         rng=world.rng,
     )
     made.append("root", documents={"root": world.genesis}, parent=None)
+    assert journal.entered.acquire(timeout=30)
     return made
 
 
@@ -160,8 +161,104 @@ def test_who_has_looked_at_the_state_appends_to_that_state(world: World, ledger:
     envelope, mine = hello(world), hello(world)
     with ledger.reading() as state:
         waiting.start()
-        while not ledger._queue:
+        while not ledger._draining:
             pass
         assert ledger.append("hello", actor=world.party("alice"), documents={"hello": mine}) == state.size - 1 == 1
     waiting.join(30)
     assert journal.size() == 3
+
+
+def held(ledger: Ledger, journal: SlowJournal, world: World) -> threading.Thread:
+    """A commit that waits until the journal is let go."""
+    journal.hold.clear()
+    envelope = hello(world)
+    first = threading.Thread(
+        target=lambda: ledger.append("hello", actor=world.party("alice"), documents={"hello": envelope})
+    )
+    first.start()
+    assert journal.entered.acquire(timeout=30)
+    return first
+
+
+def test_who_looks_and_appends_shares_the_commit_too(world: World, ledger: Ledger, journal: SlowJournal) -> None:
+    """Each sees what those before it have appended, though none of it is committed yet."""
+    before = journal.commits
+    first = held(ledger, journal, world)
+
+    def act(envelope: Envelope) -> Callable[[State], tuple[int, int]]:
+        def work(state: State) -> tuple[int, int]:
+            seen = state.size
+            return seen, ledger.append("hello", actor=world.party("alice"), documents={"hello": envelope})
+
+        return work
+
+    futures = [ledger.submit(act(hello(world))) for _ in range(CALLERS)]
+    journal.hold.set()
+    assert [future.result(30) for future in futures] == [(index, index) for index in range(2, CALLERS + 2)]
+    first.join(30)
+    assert journal.commits - before == 2
+    assert journal.size() == CALLERS + 2
+
+
+def test_what_is_refused_after_it_has_appended_keeps_its_entry(world: World, ledger: Ledger) -> None:
+    def work(state: State) -> int:
+        ledger.append("hello", actor=world.party("alice"), documents={"hello": hello(world)})
+        raise DeniedError(f"at {state.size}")
+
+    with pytest.raises(DeniedError, match="at 2"):
+        ledger.together(work)
+    assert ledger.entry(1).type == "hello"
+    assert ledger.append("hello", actor=world.party("alice"), documents={"hello": hello(world)}) == 2
+
+
+def test_an_entry_without_what_belongs_to_it_takes_its_group_along(
+    world: World, ledger: Ledger, journal: SlowJournal
+) -> None:
+    """The rules have judged it, and its share could not be written: state and journal would part."""
+    first = held(ledger, journal, world)
+
+    def fail(_: JournalTransaction) -> None:
+        raise UnavailableError("no room for the share")
+
+    envelopes = [hello(world) for _ in range(3)]
+
+    def act(number: int) -> Callable[[State], int]:
+        return lambda _: ledger.append(
+            "hello",
+            actor=world.party("alice"),
+            documents={"hello": envelopes[number]},
+            also=fail if number == 1 else None,
+        )
+
+    futures = [ledger.submit(act(number)) for number in range(3)]
+    journal.hold.set()
+    first.join(30)
+    for future in futures:
+        with pytest.raises(UnavailableError, match="no room"):
+            future.result(30)
+    with ledger.reading() as state:
+        assert state.size == journal.size() == 2
+
+
+def test_who_gives_up_before_its_turn_has_done_nothing(world: World, ledger: Ledger, journal: SlowJournal) -> None:
+    first = held(ledger, journal, world)
+    futures = [
+        ledger.submit(lambda _: ledger.append("hello", actor=world.party("alice"), documents={"hello": hello(world)}))
+        for _ in range(2)
+    ]
+    assert futures[0].cancel()
+    journal.hold.set()
+    assert futures[1].result(30) == 2
+    first.join(30)
+    assert journal.size() == 3
+
+
+def test_only_the_last_of_two_entries_that_belong_together_wakes_the_publisher(
+    world: World, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[int] = []
+    monkeypatch.setattr(ledger.publisher, "notify", lambda: woken.append(len(woken)))
+    for publish in (False, True):
+        alice, document = world.party("alice"), hello(world)
+        ledger.append("hello", actor=alice, documents={"hello": document}, publish=publish)
+        assert len(woken) == publish

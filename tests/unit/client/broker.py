@@ -14,9 +14,10 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from custody.adapters.surroundings import Surroundings
 from custody.client.custody import Custody
 from custody.client.leases import Lease
-from custody.client.settings import Settings, Surroundings
+from custody.client.settings import Settings
 from custody.crypto.digests import digest, segment_digest
 from custody.crypto.secret import SecretBytes
 from custody.documents.content import Content, File

@@ -67,3 +67,5 @@ def _imported(body: Iterable[ast.stmt]) -> Iterator[str]:
     for node in body:
         if isinstance(node, ast.ImportFrom):
             yield from (alias.asname or alias.name for alias in node.names)
+        elif isinstance(node, ast.If):  # of names that are imported when they are first used
+            yield from _imported(node.body)

@@ -17,7 +17,6 @@ EXTRAS = (
     "prometheus_client",
     "psycopg",
     "starlette",
-    "structlog",
     "torch",
 )
 

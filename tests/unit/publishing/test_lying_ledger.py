@@ -2,8 +2,8 @@
 
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -257,11 +257,11 @@ class FlippingStore(LocalStore):
 
     flip = ""
 
-    def put_new(self, key: str, source: BinaryIO | bytes) -> None:
-        data = bytearray(source if isinstance(source, bytes) else source.read())
-        if key == self.flip:
+    def put_all(self, blobs: Mapping[str, bytes]) -> None:
+        written = {key: bytearray(data) for key, data in blobs.items()}
+        if (data := written.get(self.flip)) is not None:
             data[len(data) // 2] ^= 1
-        super().put_new(key, bytes(data))
+        super().put_all({key: bytes(data) for key, data in written.items()})
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NoReturn
 
 import pytest
 
+from custody.adapters.ledger import SqlJournal
+from custody.adapters.store_local import LocalStore
 from custody.errors import ConfigError, IntegrityError, UnavailableError
 from custody.publishing.publisher import Publisher
 from custody.tlog.note import NoteSigner
@@ -60,6 +63,39 @@ def test_a_receipt_proves_its_entry_and_no_other(world: World) -> None:
     swapped = replace(publisher.receipt(1), entry=entry(2))
     with pytest.raises(IntegrityError):
         world.verify(swapped)
+
+
+def test_receipts_of_what_was_published_just_now_are_at_hand(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither ledger nor store is asked for them: who waits costs the event loop no call that blocks."""
+    publisher = world.running()
+    world.append(*[entry(i) for i in range(300)])
+    world.publish(publisher)
+    world.append(*[entry(i) for i in range(300, 310)])
+    world.publish(publisher)
+    wanted = {index: publisher.receipt(index) for index in range(256, 310)}
+
+    def unreachable(*_: object) -> NoReturn:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(LocalStore, "open", unreachable)
+    monkeypatch.setattr(SqlJournal, "rows", unreachable)
+    for index, receipt in wanted.items():
+        assert publisher.at_hand(index) == receipt
+        assert world.verify(receipt).entry.encode() == entry(index)
+    for index in (0, 255, 310):  # in a bundle before, and not published
+        assert publisher.at_hand(index) is None
+
+
+def test_nothing_is_at_hand_of_a_publisher_that_has_failed(world: World) -> None:
+    publisher = world.running()
+    world.append(entry(0))
+    world.publish(publisher)
+    assert publisher.at_hand(0) is not None
+    world.store.put_new("tile/entries/000.p/2", b"planted")
+    world.append(entry(1))
+    with pytest.raises(IntegrityError):
+        publisher.publish_once()
+    assert publisher.at_hand(0) is None
 
 
 def test_there_is_no_receipt_before_the_entry_is_published(world: World) -> None:
@@ -251,12 +287,12 @@ def test_a_backlog_refuses_new_grants(world: World) -> None:
     publisher = world.publisher(settings=replace(QUICK, backlog=3))
     publisher.recover()
     world.append(entry(0), entry(1))
-    publisher.require_room()
+    publisher.require_room(world.journal.size())
     world.append(entry(2))
     with pytest.raises(UnavailableError, match="3 entries behind"):
-        publisher.require_room()
+        publisher.require_room(world.journal.size())
     world.publish(publisher)
-    publisher.require_room()
+    publisher.require_room(world.journal.size())
 
 
 def test_a_defect_in_the_thread_is_a_failure_not_a_silence(world: World, started: Publisher) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from custody.segments.lanes import run_lanes, run_unordered
+from custody.segments.lanes import Step, run_lanes, run_unordered
 
 
 @dataclass
@@ -31,6 +31,13 @@ class Lane:
             self.meeting.wait()
         self.step("work", i)
 
+    @property
+    def ordered(self) -> tuple[Step, Step]:
+        return self.hash, self.give
+
+    def hash(self, i: int) -> None:
+        self.step("hash", i)
+
     def give(self, i: int) -> None:
         self.step("give", i)
 
@@ -50,7 +57,7 @@ def order(record: Record, name: str) -> list[int]:
 def test_segments_come_and_go_in_order(count: int, threads: int) -> None:
     record = Record()
     run_lanes(count, [Lane(record) for _ in range(threads)])
-    assert order(record, "take") == order(record, "give") == list(range(count))
+    assert order(record, "take") == order(record, "hash") == order(record, "give") == list(range(count))
     assert sorted(order(record, "work")) == list(range(count))
 
 
@@ -58,6 +65,30 @@ def test_one_lane_is_the_calling_thread() -> None:
     record = Record()
     run_lanes(5, [Lane(record)])
     assert record.threads == {threading.get_ident()}
+
+
+def test_lanes_aside_leave_the_calling_thread_out() -> None:
+    record = Record()
+    run_lanes(5, [Lane(record), Lane(record)], aside=True)
+    assert order(record, "give") == list(range(5))
+    assert threading.get_ident() not in record.threads
+
+
+def test_one_lane_hashes_while_another_writes() -> None:
+    class Slow(Lane):
+        def hash(self, i: int) -> None:
+            super().hash(i)
+            if i == 1:
+                hashed.set()
+
+        def give(self, i: int) -> None:
+            assert i or hashed.wait(60), "segment 1 is hashed while segment 0 is written"
+            super().give(i)
+
+    hashed = threading.Event()
+    record = Record()
+    run_lanes(3, [Slow(record), Slow(record)])
+    assert order(record, "give") == [0, 1, 2]
 
 
 def test_work_of_two_lanes_runs_at_once() -> None:
@@ -68,7 +99,7 @@ def test_work_of_two_lanes_runs_at_once() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("planned"), KeyboardInterrupt(), SystemExit(3)], ids=repr)
-@pytest.mark.parametrize("step", ["take", "work", "give"])
+@pytest.mark.parametrize("step", ["take", "work", "hash", "give"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_failure_anywhere_ends_all_and_is_raised(threads: int, step: str, error: BaseException) -> None:
     record = Record(fails=(step, 7), error=error)

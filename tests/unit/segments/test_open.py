@@ -1,5 +1,6 @@
 """Opening a file as it was sealed."""
 
+import ctypes
 import io
 import threading
 from collections.abc import Callable
@@ -59,17 +60,58 @@ def test_any_range_is_read(sealed: Sealed, offset: int, length: int, threads: in
 
 def test_a_range_reads_only_the_segments_it_touches(sealed: Sealed) -> None:
     with sealed.open() as file:
-        sealed.blob.reads.clear()
         file.read_into(SEGMENT + 1, memoryview(bytearray(SEGMENT)))
-        assert [offset for offset, _ in sealed.blob.reads] == [sealed.plan.locate(i).stored_offset for i in (1, 2)]
+        assert [offset for offset, _ in sealed.blob.stretches] == [sealed.plan.locate(i).stored_offset for i in (1, 2)]
 
 
-def test_adjacent_segments_are_fetched_by_one_read_of_the_length_asked_for(sealed: Sealed) -> None:
+@pytest.mark.parametrize(
+    ("threads", "runs"), [(1, ((0, 1), (2, 3), (4, 5))), (6, ((0,), (1,), (2,), (3,), (4,), (5,)))]
+)
+def test_adjacent_segments_are_one_answer_of_the_length_asked_for_and_few_are_shared_out(
+    sealed: Sealed, threads: int, runs: tuple[tuple[int, ...], ...]
+) -> None:
     with sealed.open(fetch=2 * (SEGMENT + OVERHEAD)) as file:
-        sealed.blob.reads.clear()
-        file.read_into(0, memoryview(bytearray(len(DATA))), threads=1)
-        starts = [(sealed.plan.locate(i), sealed.plan.locate(i + 1)) for i in (0, 2, 4)]
-        assert sealed.blob.reads == [(a.stored_offset, a.stored_length + b.stored_length) for a, b in starts]
+        file.read_into(0, memoryview(bytearray(len(DATA))), threads=threads)
+        places = [[sealed.plan.locate(i) for i in run] for run in runs]
+        asked = [(run[0].stored_offset, sum(where.stored_length for where in run)) for run in places]
+        assert sorted(sealed.blob.stretches) == asked
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_segments_are_passed_on_once_each_and_wiped(sealed: Sealed, threads: int) -> None:
+    given: dict[int, bytes] = {}
+    lent: list[memoryview] = []
+    told: list[int] = []
+
+    def give(i: int, plaintext: memoryview) -> None:
+        assert i not in given
+        given[i] = bytes(plaintext)
+        lent.append(plaintext)
+
+    with sealed.open(fetch=2 * (SEGMENT + OVERHEAD)) as file:
+        file.pass_on(range(1, 6), give, progress=told.append, threads=threads)
+        assert b"".join(given[i] for i in sorted(given)) == DATA[SEGMENT:]
+        assert sum(told) == len(DATA) - SEGMENT
+        assert not any(any(buffer) for buffer in lent)
+        sealed.ciphertext[sealed.segment(3)] = bytes(len(sealed.ciphertext[sealed.segment(3)]))
+        given.clear()
+        with pytest.raises(IntegrityError, match="segment 3"):
+            file.pass_on(range(6), give, threads=threads)
+        assert 3 not in given
+        assert not any(any(buffer) for buffer in lent)
+
+
+def test_while_a_segment_is_given_the_next_is_opened_and_no_more_are_held_than_threads(sealed: Sealed) -> None:
+    both = threading.Barrier(2, timeout=30)
+    places: set[int] = set()
+
+    def give(_i: int, plaintext: memoryview) -> None:
+        places.add(ctypes.addressof(ctypes.c_char.from_buffer(plaintext)))
+        both.wait()  # passes only when another is given at the same time
+
+    with sealed.open() as file:
+        file.pass_on(range(4), give, threads=2)
+    assert len(places) == 2
 
 
 def test_a_range_outside_the_file_is_the_callers_mistake(sealed: Sealed) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
 import pytest
 
-from custody.broker import requests, stops
+from custody.broker import requests, stops, uploads, versions
 from custody.broker.context import Context, Peer
 from custody.broker.refusals import Refusals
 from custody.documents.dsse import Envelope
@@ -17,10 +17,11 @@ from custody.documents.stop import Stop
 from custody.errors import NotFoundError
 from custody.server.changes import Changes
 from custody.server.guard import Guard
+from custody.server.often import MAX_FILED, Often
 from custody.server.pools import Pools
 from custody.server.reads import Reads
 from custody.server.receipts import Receipts
-from custody.server.service import Often, Service
+from custody.server.service import Service
 from custody.wire.v1 import broker_pb2 as pb
 from tests.doubles.world import World
 
@@ -61,11 +62,11 @@ def call(peer: Peer) -> Any:
 class Stage:
     """A service without a broker behind it; use cases are put in its place by the tests."""
 
-    def __init__(self, **bounds: int) -> None:
+    def __init__(self, *, filed: int = MAX_FILED, **bounds: int) -> None:
         self.changes = Changes(asyncio.get_running_loop())
         self.pools = Pools()
         guard = Introduced("example.org", Refusals(time.monotonic), **bounds)
-        often = Often(time.monotonic)
+        often = Often(time.monotonic, filed=filed)
         self.reads = Reads(cast("Context", None), guard, self.pools)
         self.service = Service(cast("Context", None), guard, self.pools, self.changes, Unpublished(), often, self.reads)
 
@@ -140,3 +141,27 @@ def test_calls_beyond_the_bound_are_refused_and_stops_are_not(
 
     asyncio.run(scene())
     assert stopped == ["withdraw"]
+
+
+def test_versions_are_counted_with_what_an_identity_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sealer's manifest is an entry for ever, whichever way it comes."""
+    for room, name in ((versions, "register"), (uploads, "finish")):
+        monkeypatch.setattr(room, name, lambda *_: 0)
+
+    async def scene() -> None:
+        stage = Stage(filed=2)
+        ways: list[Callable[[Peer], Coroutine[Any, Any, pb.Receipt]]] = [
+            lambda peer: stage.service.RegisterVersion(pb.RegisterVersionRequest(), call(peer)),
+            lambda peer: stage.service.FinishUpload(pb.FinishUploadRequest(), call(peer)),
+        ]
+        for way in ways:
+            with pytest.raises(grpc.aio.AbortError, match="no log here"):  # it is done, and waits for its receipt
+                await way(ALICE)
+        for way in ways:
+            with pytest.raises(grpc.aio.AbortError, match=r"UNAVAILABLE.*too many requests, releases and versions"):
+                await way(ALICE)
+            with pytest.raises(grpc.aio.AbortError, match="no log here"):
+                await way(BOB)
+        stage.pools.close()
+
+    asyncio.run(scene())

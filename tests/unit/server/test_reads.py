@@ -1,0 +1,229 @@
+"""Streams of plaintext: what is made ready ahead is bounded, paid for, and kept back when the lease is stopped."""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from custody.broker.context import Context, Peer
+from custody.broker.refusals import Refusals
+from custody.broker.sessions import Session
+from custody.server import streams
+from custody.server.guard import Guard
+from custody.server.pools import Pools
+from custody.server.reads import PIECE, RUN, Reads
+from custody.wire.pieces import split_piece
+from custody.wire.v1 import broker_pb2 as pb
+from tests.doubles.sealed import Sealed, plaintext, seal
+from tests.doubles.store import MemoryBlob
+
+SEGMENT = 1 << 20
+COUNT = 12
+RUN_LENGTH = RUN // SEGMENT
+WAIT = 10.0
+
+
+class Job(Guard):
+    """Takes every call for the job's, and notes with what it ended."""
+
+    def __init__(self) -> None:
+        super().__init__("example.org", Refusals(time.monotonic))
+        self.refused: list[str] = []
+
+    async def peer(self, context: Any) -> Peer:
+        return Peer("spiffe://example.org/job/serving", "ab" * 32)
+
+    async def refuse(self, context: Any, error: Any) -> None:
+        self.refused.append(error.message)
+
+
+class Reader:
+    """The other end of a stream: it takes a message each time that it is told to, or whatever comes."""
+
+    def __init__(self, *, greedy: bool = False) -> None:
+        self.taken: list[bytes] = []
+        self._takes = asyncio.Semaphore(1 << 30 if greedy else 0)
+
+    def take(self) -> None:
+        self._takes.release()
+
+    async def write(self, message: bytes) -> None:
+        await self._takes.acquire()
+        self.taken.append(message)
+
+    @property
+    def plaintext(self) -> bytes:
+        return b"".join(bytes(split_piece(message).data) for message in self.taken)
+
+
+class Stage:
+    """The broker's side of one session of one sealed file, with a budget of ``most`` bytes."""
+
+    def __init__(self, sealed: Sealed, most: int = 1 << 40) -> None:
+        self.sealed = sealed
+        plan = sealed.plan
+        document = SimpleNamespace(
+            lease="lease",
+            workload=SimpleNamespace(spiffe="spiffe://example.org/job/serving"),
+            files=(SimpleNamespace(first=0, last=0),),
+            bytes=most,
+            xwing=None,
+        )
+        content = SimpleNamespace(
+            vid=plan.vid.hex(), segment=plan.segment, files=[SimpleNamespace(size=plan.size, path=plan.path)]
+        )
+        self.session = Session(
+            cast("Any", document),
+            digest="session",
+            request="request",
+            content=cast("Any", content),
+            entry=cast("Any", None),
+            not_after=1 << 40,
+        )
+        context = SimpleNamespace(
+            ledger=SimpleNamespace(clock=lambda: 0),
+            sessions=SimpleNamespace(get=lambda _digest, _identity: self.session),
+            vault=SimpleNamespace(file_keys=lambda _lease, _file: SimpleNamespace(file_key=sealed.file_key)),
+            store=SimpleNamespace(open=lambda _key: MemoryBlob(sealed.ciphertext)),
+        )
+        self.guard = Job()
+        self.pools = Pools()
+        self.reads = Reads(cast("Context", context), self.guard, self.pools)
+
+    def read(self, reader: Reader, first: int = 0, count: int = 0) -> Coroutine[Any, Any, None]:
+        asked = pb.ReadRequest(session="session", file=0, first_segment=first, segments=count)
+        return self.reads.read(asked, cast("Any", reader))
+
+    @property
+    def charged(self) -> int:
+        """Segments that were paid for."""
+        return sum(self.session._served.values()) // SEGMENT
+
+    def close(self) -> None:
+        self.pools.close()
+        self.reads.close()
+
+
+@pytest.fixture(scope="module")
+def sealed() -> Sealed:
+    return seal(plaintext(COUNT * SEGMENT - 5), os.urandom, segment=SEGMENT)
+
+
+def play(sealed: Sealed, scene: Callable[[Stage], Awaitable[None]], most: int = 1 << 40) -> None:
+    async def run() -> None:
+        stage = Stage(sealed, most)
+        try:
+            await scene(stage)
+        finally:
+            stage.close()
+
+    asyncio.run(asyncio.wait_for(run(), 6 * WAIT))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT):
+        while not condition():  # noqa: ASYNC110 - it comes true in a thread, which tells nobody
+            await asyncio.sleep(0.005)
+
+
+async def settled(stage: Stage) -> int:
+    """Wait until nothing more is paid for, and tell how many segments were."""
+    seen = -1
+    while seen != stage.charged:
+        seen = stage.charged
+        await asyncio.sleep(0.15)
+    return seen
+
+
+def test_every_byte_arrives_once_and_in_order_whatever_is_asked_for(sealed: Sealed) -> None:
+    async def scene(stage: Stage) -> None:
+        for first, count in ((0, 0), (3, 7), (0, 1), (COUNT - 1, 1)):
+            reader = Reader(greedy=True)
+            await stage.read(reader, first, count)
+            end = first + (count or COUNT)
+            assert (
+                hashlib.sha256(reader.plaintext).digest()
+                == hashlib.sha256(plaintext(COUNT * SEGMENT - 5)[first * SEGMENT : end * SEGMENT]).digest()
+            )
+            assert [split_piece(message).segment for message in reader.taken] == list(range(first, end))
+            assert max(map(len, reader.taken)) <= PIECE + 32
+
+    play(sealed, scene)
+
+
+def test_a_reader_that_takes_nothing_holds_the_first_segment_and_one_run(sealed: Sealed) -> None:
+    async def scene(stage: Stage) -> None:
+        reader = Reader()
+        reading = asyncio.create_task(stage.read(reader))
+        await until(lambda: stage.charged > 1)
+        assert await settled(stage) == 1 + RUN_LENGTH
+        reader.take()  # the first segment; the run is on its way, and another one made
+        await until(lambda: stage.charged > 1 + RUN_LENGTH)
+        assert await settled(stage) == 1 + 2 * RUN_LENGTH
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    play(sealed, scene)
+
+
+def test_among_many_streams_each_holds_one_segment(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_AHEAD", 0)
+
+    async def scene(stage: Stage) -> None:
+        reader = Reader()
+        reading = asyncio.create_task(stage.read(reader))
+        await until(lambda: stage.charged == 1)
+        for taken in range(1, 4):
+            assert await settled(stage) == taken
+            reader.take()
+            await until(lambda taken=taken: stage.charged > taken)  # type: ignore[misc]  # a lambda's default
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    play(sealed, scene)
+
+
+def test_what_was_made_before_a_stop_does_not_leave_after_it(sealed: Sealed) -> None:
+    async def scene(stage: Stage) -> None:
+        reader = Reader()
+        reading = asyncio.create_task(stage.read(reader))
+        await until(lambda: stage.charged == 1 + RUN_LENGTH)
+        stage.session.end()
+        for _ in range(COUNT):
+            reader.take()
+        await asyncio.wait_for(reading, WAIT)
+        assert len(reader.taken) == 1  # the write that was under way
+        assert stage.guard.refused == ["the session is over"]
+
+    play(sealed, scene)
+
+
+@pytest.mark.parametrize("paid", [1, 3, 6])
+def test_a_budget_is_served_to_its_last_segment(sealed: Sealed, paid: int) -> None:
+    """Also where it ends inside a run."""
+
+    async def scene(stage: Stage) -> None:
+        reader = Reader(greedy=True)
+        await stage.read(reader)
+        assert [split_piece(message).segment for message in reader.taken] == list(range(paid))
+        assert "byte budget" in stage.guard.refused[0]
+
+    play(sealed, scene, most=paid * SEGMENT + 100)
+
+
+def test_what_precedes_an_altered_segment_is_served(sealed: Sealed) -> None:
+    broken = seal(plaintext(COUNT * SEGMENT - 5), os.urandom, segment=SEGMENT)
+    broken.ciphertext[broken.segment(3)] = bytes(SEGMENT + 32)
+
+    async def scene(stage: Stage) -> None:
+        reader = Reader(greedy=True)
+        await stage.read(reader)
+        assert reader.plaintext == plaintext(COUNT * SEGMENT - 5)[: 3 * SEGMENT]
+        assert "segment 3" in stage.guard.refused[0]
+
+    play(broken, scene)
