@@ -66,11 +66,11 @@ def _missing(size: int, *, large: bool) -> str:
 @contextmanager
 def _larger(deployment: Deployment, work_in: Path, size: int) -> Iterator[Model]:
     """Have a larger version in the store for the length of a block."""
-    before, path = deployment.version, work_in / f"zeros-{size >> 30}.bin"
+    before, path = deployment.version, work_in / f"zeros-{size >> 20}.bin"
     with path.open("wb") as file:
         file.truncate(size)
     try:
-        deployment.seal(path, f"demo/zeros@{size >> 30}")
+        deployment.seal(path, f"demo/zeros@{size >> 20}")
         yield Model(path, size, tensor=0)
     finally:
         path.unlink()
