@@ -20,7 +20,7 @@ LARGE: Final = (4 << 30, 16 << 30)
 
 _MODES: Final[Sequence[tuple[Mode, str]]] = (("direct", "direct"), ("stream", "streamed"))
 _LIMIT: Final = Target(300, 150, of="value", below=True)
-_TITLE: Final = "RssAnon at most, beyond the buffer"
+_TITLE: Final = "most RssAnon beyond the buffer"
 _UNIT: Final = "MiB"
 _POLL: Final = 0.005  # seconds
 _MIB: Final = 1 << 20
