@@ -131,8 +131,10 @@ def measure(part: Part, runs: int) -> list[Row]:
     values: list[list[float]] = [[] for _ in part.contenders]
     processor: list[list[float]] = [[] for _ in part.contenders]
     failed: dict[int, str] = {}
-    for _ in range(runs):
-        for index, contender in enumerate(part.contenders):
+    order = list(enumerate(part.contenders))
+    for turn in range(runs):
+        # There and back: what one leaves behind, such as memory in small pieces, is not always the same one's burden.
+        for index, contender in order if turn % 2 == 0 else reversed(order):
             if contender.run is None or index in failed:
                 continue
             try:
