@@ -11,7 +11,6 @@ from custody.adapters import small_files
 from custody.adapters.home import Home
 from custody.adapters.local_reader import LocalReader
 from custody.app.audit_pool import directory_source, pooled
-from custody.app.deployment import read_bundle
 from custody.app.roots import load_roots, read_envelope
 from custody.audit.report import Report
 from custody.audit.saved import MAX_SAVED, Saved
@@ -167,6 +166,7 @@ def _policies(folders: Sequence[Path]) -> Mapping[str, Policy]:
     if not folders:
         return {}
     from custody.adapters.policy_cedar import CedarPolicy
+    from custody.app.deployment import read_bundle
 
     policies = [CedarPolicy(read_bundle(folder)) for folder in folders]
     return {policy.digest: policy for policy in policies}

@@ -45,7 +45,7 @@ def _remark_logs(report: Report, state: State) -> None:
 def _remark_policies(report: Report) -> None:
     """Say what the policy answered and nobody derived again."""
     if report.unasked:
-        policies = ", ".join(f"{count} under policy {digest}" for digest, count in sorted(report.unasked.items()))
+        policies = ", ".join(f"{count} under policy {digest[:16]}…" for digest, count in sorted(report.unasked.items()))
         report.remark(
             "policy",
             f"what the policy answered was not derived again, of requests, grants and sessions: {policies}; "

@@ -1,8 +1,7 @@
 """Until when it could be granted what an entry grants: a broker that states an old time is held to the witnesses."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from custody.entries.entry import Entry
 from custody.rules.quorum import approvers, met
@@ -11,8 +10,7 @@ from custody.rules.state import State
 __all__ = ["Deadline", "deadline"]
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """POSIX seconds, and what was over from then on, in words."""
 
     at: int

@@ -13,7 +13,7 @@ as well, and names the first.
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from custody.audit.answers import Answers
 from custody.audit.checkpoints import Cosigned
@@ -40,11 +40,10 @@ __all__ = ["Judge"]
 _MOST_PENDING: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(NamedTuple):
     """An entry that no good checkpoint covers yet."""
 
-    index: int
+    entry: int
     time: int
     certificates: Sequence[tuple[str, Workload, svid.Path]]
     deadline: Deadline | None
@@ -150,7 +149,7 @@ class Judge:
 
     def covered(self, size: int, by: Cosigned) -> None:
         """Compare the entries that are new in a good checkpoint with the times of its witnesses."""
-        while self._pending and self._pending[0].index < size:
+        while self._pending and self._pending[0].entry < size:
             self._compare(self._pending.popleft(), by)
 
     def _documents(self, index: int, entry: Entry, examined: Examined, epoch: int) -> Mapping[str, Envelope] | None:
@@ -222,11 +221,11 @@ class Judge:
         stated = Time(pending.time)
         if pending.time > by.earliest + MAX_SKEW:
             text = f"it states {stated}, but was cosigned at {Time(by.earliest)}"
-            self._report.find(Finding(pending.index, "time", text))
+            self._report.find(Finding(pending.entry, "time", text))
         until = pending.deadline
         if until is not None and until.at <= by.earliest - MAX_SKEW:
             text = f"it states {stated}, but was cosigned at {Time(by.earliest)}: {until.what} at {Time(until.at)}"
-            self._report.find(Finding(pending.index, "time", text))
+            self._report.find(Finding(pending.entry, "time", text))
         for kind, workload, path in pending.certificates:
             try:
                 for moment in sorted({by.earliest, by.latest} - {pending.time}):
@@ -234,4 +233,4 @@ class Judge:
                         svid.check_chain(workload.x5c, pending.root.spiffe_roots, pending.root.trust_domain, moment)
             except CustodyError as error:
                 text = f"{kind}: {error.message}; the entry states {stated}, and was cosigned at {Time(by.latest)}"
-                self._report.find(Finding(pending.index, "certificate", text))
+                self._report.find(Finding(pending.entry, "certificate", text))

@@ -141,4 +141,4 @@ class Custody:
             raise DeniedError(
                 "the request is not granted yet", hint=f"custody show {pending.digest[:16]} says who decided"
             )
-        return Lease(self.link, self.identity, status.granted)
+        return Lease(self.link, self.identity, status.granted, status.spent)

@@ -23,11 +23,12 @@ PATIENCE: Final = 900.0
 
 
 class Lease:
-    """A granted lease. ``id`` is the digest of its ``terms``."""
+    """A granted lease. ``id`` is the digest of its ``terms``; ``spent`` the bytes that were spent when it was found."""
 
-    def __init__(self, link: Link, identity: Identity, terms: Terms) -> None:
+    def __init__(self, link: Link, identity: Identity, terms: Terms, spent: int | None = None) -> None:
         self._link = link
         self._identity = identity
+        self._spent = spent
         self.terms: Final = terms
         self.id: Final = terms.digest
 
@@ -99,7 +100,10 @@ class Lease:
         """
         if self.terms.mode == "direct":
             return max(size, 1)
-        view = self._link.call(lambda calls: calls.get_request(self.terms.request))
-        left = int(self.terms.bytes) - view.bytes_spent
+        # Once what was seen with the lease will do: where others have spent more since, the broker says so.
+        spent, self._spent = self._spent, None
+        if spent is None:
+            spent = self._link.call(lambda calls: calls.get_request(self.terms.request)).bytes_spent
+        left = int(self.terms.bytes) - spent
         share = int(self.terms.bytes) // int(self.terms.sessions)
         return min(left, max(size, share, 1))

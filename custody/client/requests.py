@@ -72,7 +72,7 @@ class PendingRequest:
             if status.phase == "closed":
                 raise DeniedError(f"the request is closed: {status.reason or 'no reason was given'}")
             if status.granted is not None:
-                return Lease(self._link, self._identity, status.granted)
+                return Lease(self._link, self._identity, status.granted, status.spent)
             if around.monotonic() >= deadline:
                 raise UnavailableError(
                     "no quorum has decided yet", hint=f"custody show {self.digest[:16]} says who has; wait again later"

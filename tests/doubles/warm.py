@@ -225,9 +225,7 @@ def _run(words: Sequence[str]) -> NoReturn:
         main(words)
     except SystemExit as end:
         code = end.code
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            thread.join()
+    threading._shutdown()  # type: ignore[attr-defined]  # executors let their threads go, and all threads are joined
     os._exit(code if isinstance(code, int) else 1)
 
 

@@ -145,7 +145,7 @@ def test_the_broker_shows_the_same_log_in_few_calls(
     assert report.ok
     assert report.size > len(made.entries), "the broker has started again since"
     kept = len(list((site.directory / "log/checkpoints").iterdir()))
-    assert report.checkpoints == kept > 100, "every one that was kept, as in the directory"
+    assert report.checkpoints == kept > 20, "every one that was kept, as in the directory"
     assert "listed" in {remark.code for remark in report.remarks}
     assert calls["get_log_objects"] <= kept // 64 + 2 * report.size // 64 + 4
     assert calls["get_log_object"] <= 4, "the newest checkpoint, and what is left of the tree's edge"

@@ -81,6 +81,44 @@ def test_an_expired_certificate_is_found_although_its_path_was_verified_before()
     assert "it expired at" in report.findings[0].text
 
 
+def without_a_quorum(note: bytes) -> bytes:
+    return b"\n".join(note.split(b"\n")[:-2]) + b"\n"
+
+
+def test_a_checkpoint_that_was_verified_ahead_is_good_only_with_its_quorum() -> None:
+    world = World()
+    case = beyond_the_first_bundle(world)
+    log = Published(world)
+    log.publish()
+    for _ in range(3):
+        case.begin()
+        log.publish()
+    honest = log.audit()
+    assert (honest.ok, honest.checkpoints) == (True, 4)
+    size = log.tree.size - 1
+    log.files[f"checkpoints/{size}"] = without_a_quorum(log.files[f"checkpoints/{size}"])
+    report = log.audit()
+    assert codes(report) == [(None, "checkpoint-signature")]
+    assert report.findings[0].place == f"checkpoints/{size}"
+    assert report.checkpoints == 3
+
+
+def test_a_checkpoint_is_judged_by_the_roots_in_force_not_by_the_one_it_was_verified_under_ahead() -> None:
+    world = World()
+    case = beyond_the_first_bundle(world)
+    log = Published(world)
+    log.publish()
+    vkey, witness = world.log_key.vkey.encode(), world.witnesses[2].vkey.encode()
+    world.replace_root(witness_policy=(f"log {vkey}", f"witness w2 {witness}", "quorum w2"))
+    case.begin()
+    log.publish()  # cosigned as the old root says only
+    assert codes(log.audit()) == [(None, "checkpoint-signature")]
+    log.witnesses = world.witnesses
+    size = log.tree.size
+    log.files["checkpoint"] = log.files[f"checkpoints/{size}"] = log.note(size)
+    assert log.audit().ok
+
+
 def written(log: Published, directory: Path) -> Path:
     for path, data in log.files.items():
         place = directory / path

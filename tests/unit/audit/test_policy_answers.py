@@ -113,7 +113,8 @@ def test_what_could_not_be_asked_again_is_said_under_its_digest() -> None:
         assert report.ok
         assert dict(report.unasked) == {policy.digest: 3}
         assert any(
-            remark.code == "policy" and f"3 under policy {policy.digest}" in remark.text for remark in report.remarks
+            remark.code == "policy" and f"3 under policy {policy.digest[:16]}…" in remark.text
+            for remark in report.remarks
         )
 
 

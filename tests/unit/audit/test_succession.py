@@ -24,7 +24,7 @@ def remarks(log: Published) -> dict[str, str]:
     """What the audit of a good log remarks."""
     report = log.audit()
     assert report.ok, report.findings
-    return {remark.code: remark.text for remark in report.remarks}
+    return {remark.code: remark.text for remark in report.remarks if remark.code != "policy"}
 
 
 def go_on(log: Published, final: bytes | None = None, *, name: str = "custody.example.org/log-2") -> NoteSigner:
@@ -51,6 +51,35 @@ def test_one_walk_verifies_both_logs(listed: bool) -> None:  # noqa: FBT001 - a 
         assert (report.epoch, report.deployment) == (1, "custody.example.org/log")
         assert report.size > size
     assert log.audit(listed=listed, saved=log.saved(size)).ok
+
+
+def test_a_third_log_goes_on_from_the_second() -> None:
+    log = ended()
+    go_on(log)
+    log.world.opened("demo/other@1")
+    end_log(log.world)
+    log.publish()
+    go_on(log, name="custody.example.org/log-3")
+    log.world.log_hello(log.world.hello())
+    log.publish()
+    (first, second) = remarks(log)["successor"].split("; ")
+    assert first.startswith("custody.example.org/log ended")
+    assert second.endswith("its successor custody.example.org/log-3 goes on from there")
+    assert log.run(way=Way(structure=True))[0].ok
+
+
+def test_an_audit_that_ended_with_the_old_log_goes_on_in_the_new_one() -> None:
+    log = ended()
+    size = log.tree.size
+    _, saved = log.run()
+    go_on(log)
+    log.world.opened("demo/other@1")
+    log.publish()
+    report, saved = log.run(saved)
+    assert (report.ok, report.begun, report.epoch) == (True, size, 1), report.findings
+    log.world.log_hello(log.world.hello())
+    log.publish()
+    assert log.run(saved)[0].ok
 
 
 def test_the_structure_alone_shows_that_both_logs_are_one() -> None:

@@ -356,3 +356,21 @@ def test_the_ceiling_is_the_sessions_share_of_the_lease(tmp_path: Path) -> None:
     with broker.lease().open(["config.json"]):
         (live,) = broker.sessions.values()
         assert live.left == SIZE - 10
+
+
+def test_a_lease_that_was_just_looked_at_is_not_asked_about_again(broker: Broker) -> None:
+    lease = broker.lease()
+    broker.lie("get_request", raising(UnavailableError("nobody should ask")))
+    with lease.open() as session:
+        assert session.read("config.json") == broker.plain["config.json"]
+
+
+def test_what_others_spent_since_the_lease_was_found_is_left_to_them(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "tls", sessions=U64(2), bytes=U64(SIZE + SEGMENT))
+    late = broker.lease()
+    with broker.lease().open(bytes=2 * SEGMENT) as session:
+        session.read(BIG, 0, 2 * SEGMENT)
+        with late.open() as other:
+            assert other.read("config.json") == broker.plain["config.json"]
+            ceilings = [live.left for live in broker.sessions.values()]
+    assert ceilings[1] == SIZE + SEGMENT - 2 * SEGMENT - len(broker.plain["config.json"])
