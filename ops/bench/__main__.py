@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from custody.errors import CustodyError, FormatError
+from custody.errors import CustodyError, FormatError, InterruptedByUser
 from ops.bench import jobs, memory, opening, s3, seal, sessions, show, stream
 from ops.bench.deployment import Deployment, deployed
 from ops.bench.machine import BUSY, describe, machine, packages
@@ -74,6 +74,9 @@ def main(words: Sequence[str]) -> int:
     except CustodyError as error:
         _say(f"ops/bench/run: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else ""))
         return error.exit_code
+    except KeyboardInterrupt:
+        _say("ops/bench/run: interrupted")
+        return InterruptedByUser.exit_code
     except OSError as error:
         _say(f"ops/bench/run: {error.filename or 'input or output'}: {(error.strerror or str(error)).lower()}")
         return 1

@@ -20,7 +20,7 @@ LARGE: Final = (4 << 30, 16 << 30)
 
 _MODES: Final[Sequence[tuple[Mode, str]]] = (("direct", "direct"), ("stream", "streamed"))
 _LIMIT: Final = Target(300, 150, of="value", below=True)
-_TITLE: Final = "RssAnon at most, beyond the buffer"
+_TITLE: Final = "most RssAnon beyond the buffer"
 _UNIT: Final = "MiB"
 _POLL: Final = 0.005  # seconds
 _MIB: Final = 1 << 20
@@ -66,11 +66,11 @@ def _missing(size: int, *, large: bool) -> str:
 @contextmanager
 def _larger(deployment: Deployment, work_in: Path, size: int) -> Iterator[Model]:
     """Have a larger version in the store for the length of a block."""
-    before, path = deployment.version, work_in / f"zeros-{size >> 30}.bin"
+    before, path = deployment.version, work_in / f"zeros-{size >> 20}.bin"
     with path.open("wb") as file:
         file.truncate(size)
     try:
-        deployment.seal(path, f"demo/zeros@{size >> 30}")
+        deployment.seal(path, f"demo/zeros@{size >> 20}")
         yield Model(path, size, tensor=0)
     finally:
         path.unlink()

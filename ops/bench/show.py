@@ -39,7 +39,7 @@ def bars(rows: Sequence[Row]) -> str:
         lines.append(f"{part}, {unit}")
         for row in shown:
             bar = ("#" if row.ours else "-") * round(_BAR * row.median / most)
-            lines.append(f"  {row.name:36}{bar} {number(row.median)}")
+            lines.append(f"  {row.name:36} {bar} {number(row.median)}")
     return "\n".join(lines)
 
 
