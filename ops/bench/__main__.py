@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import runpy
+import signal
 import sys
 import tempfile
 import textwrap
@@ -183,4 +184,5 @@ if __name__ == "__main__":
         runpy.run_module("ops.bench.log_audit" if audit else "ops.bench.log", run_name="__main__")
     else:
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers and files of gigabytes go at any end
         sys.exit(main(sys.argv[1:]))
