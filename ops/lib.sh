@@ -40,7 +40,8 @@ find_python() {
 # editable. The options are pip's, for the lock. Does nothing when DIR was made from the same lock, project file,
 # interpreter and tree before. Sets VENV.
 make_venv() {
-    local dir="$1"
+    local dir="$1" lock="$2"
+    shift 2
     find_python
     mkdir -p -- "$dir" 2>/dev/null || die "$dir cannot be made; name another place in CUSTODY_VENV"
     dir="$(cd -- "$dir" && pwd -P)"
@@ -54,6 +55,7 @@ make_venv() {
 # lock it.
 fill_venv() {
     local dir="$1" lock="$2" locked project
+    shift 2
     if command -v flock >/dev/null; then flock 9; fi
     # Two stamps: a changed lock or interpreter makes the environment anew, a changed pyproject.toml only installs the
     # project again. Each is written last, so that an interrupted run starts over.

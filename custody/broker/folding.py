@@ -61,7 +61,10 @@ def _pages(journal: Journal, state: State) -> Iterator[_Page]:
     while rows := journal.rows(start, _PAGE):
         start += len(rows)
         entries = [Entry.parse(row.entry) for row in rows]
-        stored = journal.documents({item.envelope for entry in entries for item in entry.documents})
+        named = {item.envelope for entry in entries for item in entry.documents}
+        stored = journal.documents(named)
+        if lost := named - stored.keys():
+            journal.document(min(lost))  # says that it is not there
         envelopes = {digest: Envelope.parse(data) for digest, data in stored.items()}
         leaves = [leaf_hash(row.entry).hex() for row in rows]
         claims = claims_of(entries, envelopes, state.root if state.roots else None)

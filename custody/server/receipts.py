@@ -28,11 +28,11 @@ class Receipts:
 
     async def of(self, caller: str, places: Sequence[int]) -> list[Receipt]:
         """Return the receipts of entries by index. Raises as ``Publisher.wait``."""
-        if places:
-            await self._until(max(places))
-        found = [receipt for place in places if (receipt := self._publisher.at_hand(place)) is not None]
-        if len(found) == len(places):
-            return found
+        if places and await self._until(max(places)):
+            # Published just now. Of what was published before, the ledger is asked whether it still says the same.
+            found = [receipt for place in places if (receipt := self._publisher.at_hand(place)) is not None]
+            if len(found) == len(places):
+                return found
         return await self._pools.call(
             caller, lambda: [self._publisher.settled(place, self._timeout) for place in places]
         )
@@ -41,15 +41,19 @@ class Receipts:
         """Return the receipt of one entry. Raises as ``Publisher.wait``."""
         return (await self.of(caller, [place]))[0]
 
-    async def _until(self, index: int) -> None:
-        """Return when the entry is published, when it never will be, or when the time is over."""
+    async def _until(self, index: int) -> bool:
+        """Return when the entry is published, when it never will be, or when the time is over; tell whether that took
+        waiting.
+        """
         waiter = (index, self._loop.create_future())
         self._waiting.add(waiter)  # before looking: whatever is published from now on wakes it
         try:
-            if not self._settled(index):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._timeout):
-                        await waiter[1]
+            if self._settled(index):
+                return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await waiter[1]
+            return True
         finally:
             self._waiting.discard(waiter)
 

@@ -118,7 +118,7 @@ def untouched(stopped: Stopped) -> Iterator[None]:
             ("was edited",),
             id="documents edited",
         ),
-        pytest.param("DELETE FROM documents", ("document", "is missing"), id="documents deleted"),
+        pytest.param("DELETE FROM documents", ("no document",), id="documents deleted"),
         pytest.param("DELETE FROM signed_checkpoint", ("rebuild",), id="the signed checkpoint deleted"),
     ],
 )
