@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple
 
@@ -168,6 +168,8 @@ class LocalWriter:
         self._key = key
         self._size = 0
         self._begun = 0  # bytes on their way to the disk
+        self.lost: OSError | None = None
+        """Why bytes did not get to the disk. The fsync at the end may not know: the file must not become a blob."""
 
     def write(self, data: bytes | memoryview, /) -> None:
         """See ``BlobWriter.write``. ``ValueError`` after the block that it was made for."""
@@ -181,12 +183,21 @@ class LocalWriter:
         if self._size - self._begun >= STRETCH:
             before = self._begun
             self.hurry()
-            wait_write_back(self._descriptor, max(0, before - STRETCH), before)
+            if before:
+                self._wait(max(0, before - STRETCH), before)
 
     def hurry(self) -> None:
         """Start writing to the disk what is not on its way yet."""
         start_write_back(self._descriptor, self._begun, self._size)
         self._begun = self._size
+
+    def _wait(self, start: int, end: int) -> None:
+        with explained(self._key):
+            try:
+                wait_write_back(self._descriptor, start, end)
+            except OSError as error:
+                self.lost = error
+                raise
 
     def end(self) -> None:
         """Refuse writes from now on."""
@@ -215,8 +226,10 @@ class Draft(NamedTuple):
     name: str
 
 
-def link_draft(directory: int, temporary: str, name: str, file: int) -> bool:
-    """Give the temporary file its name. False where that name holds something else."""
+def link_draft(directory: int, temporary: str, name: str, file: int, sync: Callable[[int], None]) -> bool:
+    """Give the temporary file its name. False where that name holds something else; where it holds the same, that is
+    made durable by ``sync``: whoever wrote it may not have done so.
+    """
     try:
         if temporary:
             os.link(temporary, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
@@ -225,7 +238,9 @@ def link_draft(directory: int, temporary: str, name: str, file: int) -> bool:
     except FileExistsError:
         existing = os.open(name, READ, dir_fd=directory)
         try:
-            return stat.S_ISREG(os.fstat(existing).st_mode) and same_content(file, existing)
+            if not stat.S_ISREG(os.fstat(existing).st_mode) or not same_content(file, existing):
+                return False
+            sync(existing)
         finally:
             os.close(existing)
     return True

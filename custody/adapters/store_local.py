@@ -3,10 +3,10 @@
 How a write survives a crash: the bytes go to a file without a name in the blob's own directory (``O_TMPFILE``) and are
 fsynced; then ``link`` gives the file its name (it fails where the name exists; ``rename`` would replace), and the
 directory is fsynced. New directories are fsynced into their parents first. So whoever dies before the link, by whatever
-signal, leaves nothing. Where the file system has no such files (NFS), and where a blob is replaced, the file is called
-``.tmp-<pid>-<n>`` meanwhile; a crash leaves that, no key can name it, and ``sweep`` removes it. After an fsync that
-failed, the next one may succeed and prove nothing: the store then takes no more writes for as long as the process lives
-(``StoppedError``). Whoever starts again writes the same blobs anew.
+signal, leaves nothing. Where the file system has no such files (NFS) or forgets them (Btrfs), and where a blob is
+replaced, the file is called ``.tmp-<pid>-<n>`` meanwhile; a crash leaves that, no key can name it, and ``sweep``
+removes it. After an fsync that failed, the next one may succeed and prove nothing: the store then takes no more writes
+for as long as the process lives (``StoppedError``). Whoever starts again writes the same blobs anew.
 
 Blobs to which nothing leads yet may wait with all that, and be made durable together (``Settler``): one ``syncfs``
 instead of two fsyncs each, where the file system is one whose ``syncfs`` is known to be as good.
@@ -31,7 +31,7 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from custody.adapters.file_system import can_sync_whole, sync_whole
+from custody.adapters.file_system import can_sync_whole, keeps_nameless, sync_whole
 from custody.adapters.local_files import (
     READ,
     Draft,
@@ -46,7 +46,13 @@ from custody.adapters.local_files import (
     split_key,
 )
 from custody.adapters.whole_blobs import read_whole
-from custody.errors import ConfigError, ConflictError, IntegrityError, NotFoundError, StoppedError
+from custody.errors import (
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    StoppedError,
+)
 
 __all__ = ["LocalStore"]
 
@@ -84,6 +90,7 @@ class LocalStore:
         except OSError as error:
             raise ConfigError(f"store {root}: {reason(error)}", hint=f"mkdir -m 750 {root}") from error
         self._settles = can_sync_whole(self._root)
+        self._device = os.fstat(self._root).st_dev
         self._finalizer = weakref.finalize(self, os.close, self._root)
         self._numbers = count()
         self._syncers = ThreadPoolExecutor(_SYNCERS, thread_name_prefix="sync")
@@ -134,7 +141,7 @@ class LocalStore:
                 sync.result()
             for draft in drafts:
                 with explained(draft.key):
-                    if not link_draft(draft.directory, draft.temporary, draft.name, draft.file):
+                    if not link_draft(draft.directory, draft.temporary, draft.name, draft.file, self._sync):
                         raise ConflictError(f"store: {draft.key} exists with other content")
             for folder, directory in directories.items():
                 with explained(folder):
@@ -268,9 +275,12 @@ class LocalStore:
         try:
             (how or os.fsync)(descriptor)
         except OSError as error:
-            if not (thrown_away and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-                self._stopped = reason(error)
+            self._doubt(error, thrown_away=thrown_away)
             raise
+
+    def _doubt(self, error: OSError, *, thrown_away: bool) -> None:
+        if not (thrown_away and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            self._stopped = reason(error)
 
     def _require_writable(self) -> None:
         if self._stopped:
@@ -291,15 +301,23 @@ class LocalStore:
             stack.callback(discard_draft, directory, temporary, file)
             writer = LocalWriter(file, key)
             stack.callback(writer.end)
-            yield writer
+            try:
+                yield writer
+                with explained(key):
+                    if writer.lost is not None:  # whoever was told of it has gone on all the same
+                        raise writer.lost
+            finally:
+                if writer.lost is not None:
+                    self._doubt(writer.lost, thrown_away=True)
             with explained(key):
+                settled = settled or os.fstat(file).st_dev != self._device  # a mount below the root: not synced with it
                 if settled:
                     self._sync(file, thrown_away=True)
                 else:
                     writer.hurry()
                 if replace:
                     os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-                elif not link_draft(directory, temporary, name, file):
+                elif not link_draft(directory, temporary, name, file, self._sync):
                     raise ConflictError(f"store: {key} exists with other content")
                 # If this fails the blob stays visible: another reader may rely on it. Who starts again and asks again
                 # gets it durable.
@@ -308,7 +326,7 @@ class LocalStore:
 
     def _temporary(self, directory: int, *, named: bool) -> tuple[str, int]:
         """Make a file to be filled; its name is empty where it has none."""
-        if not named and self._nameless:
+        if not named and self._nameless and keeps_nameless(directory):
             try:
                 return "", os.open(".", _NAMELESS, 0o640, dir_fd=directory)
             except OSError as error:

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import takewhile
 from types import TracebackType
@@ -15,6 +16,7 @@ from typing import Final, Self
 
 from custody.audit.source import Source
 from custody.client.link import Link
+from custody.errors import DeniedError, FormatError
 from custody.wire.calls import Calls
 
 __all__ = ["BrokerLog"]
@@ -76,17 +78,21 @@ class BrokerLog:
     def _listed(self, prefix: str) -> Iterator[str]:
         after = ""
         while page := self._link.call(partial(Calls.list_log_objects, prefix=prefix, after=after)):
-            yield from page
-            after = page[-1]
+            for path in page:
+                if not path.startswith(prefix) or path <= after:  # a broker that lists the same again, for ever
+                    raise FormatError(f"the broker's list of {prefix} is not in order at {path[:100]!a}")
+                after = path
+                yield path
 
     def _ahead(self, paths: Sequence[str]) -> None:
         """Fetch several objects. What there is not, ``fetch`` will ask for once more, and say so."""
         wanted = [path for path in dict.fromkeys(paths) if path not in self._kept and path != _NEWEST]
         batches = [wanted[begin : begin + _TOGETHER] for begin in range(0, len(wanted), _TOGETHER)]
-        for batch, found in zip(batches, self._pool.map(self._together, batches), strict=True):
-            for path, data in zip(batch, found, strict=True):
-                if data is not None:
-                    self._keep(path, data)
+        with suppress(FormatError, DeniedError):  # what a broker refuses of many it refuses alone, to who asks for it
+            for batch, found in zip(batches, self._pool.map(self._together, batches), strict=True):
+                for path, data in zip(batch, found, strict=True):
+                    if data is not None:
+                        self._keep(path, data)
 
     def _together(self, paths: Sequence[str]) -> Sequence[bytes | None]:
         found: list[bytes | None] = []

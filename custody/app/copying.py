@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
-from custody.app.settling import settle, writer_of
 from custody.app.versions import MAX_MANIFEST
 from custody.documents.content import Content
 from custody.documents.manifest import Manifest
@@ -71,7 +70,6 @@ def copy_versions(source: Store, target: Store, done: Callable[[Copied], None], 
                     closing(target.open(plan.digests_key)) as digests,
                 ):
                     check_stored(plan, file, blob, digests, progress=progress)
-            settle(target)
             target.put_new(key, data)
         done(Copied(content.version, size, was_there=False))
 
@@ -82,7 +80,7 @@ def _blobs(plan: FilePlan) -> tuple[tuple[str, int], tuple[str, int]]:
 
 def _copy(source: Store, target: Store, key: str, progress: Progress) -> None:
     buffer = memoryview(bytearray(_PIECE))
-    with closing(source.open(key)) as reader, writer_of(target)(key) as writer:
+    with closing(source.open(key)) as reader, target.writer(key) as writer:  # durable: ``exists`` is believed next time
         for offset in range(0, reader.size, _PIECE):
             piece = buffer[: reader.size - offset]
             reader.read_into(offset, piece)

@@ -12,9 +12,9 @@ from custody.rules.asking import ask, grant_question
 from custody.rules.facts import find_request
 from custody.rules.quorum import approvers, met
 from custody.rules.signers import device_signature
-from custody.rules.state import State
+from custody.rules.state import RequestState, State
 
-__all__ = ["decide", "release_share", "try_grant"]
+__all__ = ["decide", "ready", "release_share", "try_grant"]
 
 
 def decide(context: Context, envelope: Envelope) -> int:
@@ -49,6 +49,18 @@ def decide(context: Context, envelope: Envelope) -> int:
     return index
 
 
+def ready(state: State, found: RequestState, now: int) -> list[str]:
+    """Return the digests of the terms on which a quorum of approvals stands now; policy has not been asked."""
+    if found.phase != "requested" or found.stopped:
+        return []
+    sharing = state.versions[found.request.version].sharing
+    return [
+        digest
+        for digest, terms in found.terms.items()
+        if now < terms.open_before and met(sharing, approvers(state, found, digest, now))
+    ]
+
+
 def try_grant(context: Context, request: str) -> bool:
     """Grant a request if the approvals that count now make a quorum and the policy agrees; tell whether it did."""
     ledger = context.ledger
@@ -57,12 +69,8 @@ def try_grant(context: Context, request: str) -> bool:
         found = find_request(state, request)
         now = ledger.clock()
         version = state.versions[found.request.version]
-        if found.phase != "requested" or found.stopped:
-            return False
-        for digest, terms in found.terms.items():
-            persons = approvers(state, found, digest, now)
-            if not met(version.sharing, persons) or now >= terms.open_before:
-                continue
+        for digest in ready(state, found, now):
+            terms, persons = found.terms[digest], approvers(state, found, digest, now)
             try:
                 ask(context.policy, grant_question(found.request, terms, persons, now))
             except DeniedError:

@@ -7,14 +7,14 @@ included (``together``): an fsync takes milliseconds, whatever it is for. Nobody
 """
 
 import threading
-import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
+from custody.broker.acts import Act, Acts
 from custody.broker.clock import SteadyClock
 from custody.broker.folding import Prover, fold, nobody
 from custody.documents.dsse import Envelope, Signer
@@ -33,9 +33,6 @@ __all__ = ["BrokerIdentity", "Ledger", "reference"]
 _T = TypeVar("_T")
 
 _PAGE: Final = 1024
-_GROUP: Final = 256  # acts that are committed together at most
-_CROWD: Final = 4  # acts in a commit, from which on the next one waits a little for more
-_GATHER: Final = 0.02  # seconds
 # What waits for the log and for a clock that behaves. Ends and stops never wait.
 _GRANTING: Final = frozenset(
     {"manifest", "request", "decision", "release", "grant", "opening-intent", "session-intent", "hello"}
@@ -55,23 +52,6 @@ class BrokerIdentity:
     def party(self) -> Party:
         """The broker as an entry names it."""
         return Party(id=f"broker:{self.id}", credential=self.signer.key_id)
-
-
-@dataclass(slots=True)
-class _Act(Generic[_T]):
-    """What somebody wants done while the state stands still, and what came of it."""
-
-    work: Callable[[State], _T]
-    future: "Future[_T]" = field(default_factory=Future)
-    result: _T | None = None
-    error: BaseException | None = None
-
-    def tell(self) -> None:
-        """Let the one who waits go on."""
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)  # type: ignore[arg-type]  # it is what ``work`` returned
 
 
 @dataclass(slots=True)
@@ -117,17 +97,14 @@ class Ledger:
         self._lock = threading.RLock()
         self._reader = threading.local()
         self._group: _Group | None = None  # while it is not None, the lock is held
-        self._queue: deque[_Act[Any]] = deque()
-        self._gate = threading.Lock()
-        self._draining = False
-        self._writer = ThreadPoolExecutor(1, "ledger")
+        self._acts = Acts(self._run)
         self._by_request: dict[str, list[int]] = defaultdict(list)
         self._request_of: dict[str, str] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     def close(self) -> None:
-        """Let its thread end. Nothing is appended afterwards."""
-        self._writer.shutdown(wait=False)
+        """Wait for what is being committed. Nothing is appended afterwards."""
+        self._acts.close()
 
     def fold(self) -> None:
         """Make the state anew from the journal. Raises ``IntegrityError`` when the journal breaks a rule."""
@@ -164,15 +141,15 @@ class Ledger:
         """
         if self._group is not None and getattr(self._reader, "writes", False):
             return work(self._state)
-        act = _Act(work)
+        act = Act(work)
         if getattr(self._reader, "depth", 0):  # the caller has looked at the state and must find it as it was
             self._run([act])
             return act.future.result()
-        return self._enqueue(act).result()
+        return self._acts.put(act).result()
 
     def submit(self, work: Callable[[State], _T]) -> "Future[_T]":
         """Do as ``together`` does, without waiting for it. Cancelled before its turn, nothing of it is done."""
-        return self._enqueue(_Act(work))
+        return self._acts.put(Act(work))
 
     def append(
         self,
@@ -199,32 +176,7 @@ class Ledger:
 
         return self.together(work)
 
-    def _enqueue(self, act: _Act[_T]) -> "Future[_T]":
-        with self._gate:
-            self._queue.append(act)
-            idle, self._draining = not self._draining, True
-        if idle:
-            self._writer.submit(self._drain)
-        return act.future
-
-    def _drain(self) -> None:
-        """Do what waits, as much as has gathered in one commit: one fsync for many."""
-        group: Sequence[_Act[Any]] = ()
-        while True:
-            if len(group) >= _CROWD:
-                time.sleep(_GATHER)
-            with self._gate:
-                group = [self._queue.popleft() for _ in range(min(len(self._queue), _GROUP))]
-                if not group:
-                    self._draining = False
-                    return
-            try:
-                self._run([act for act in group if act.future.set_running_or_notify_cancel()])
-            except BaseException:
-                self._writer.submit(self._drain)  # who comes after them must not wait for ever
-                raise
-
-    def _run(self, acts: Sequence[_Act[Any]]) -> None:
+    def _run(self, acts: Sequence[Act[Any]]) -> None:
         """Do a group in one transaction. Each learns what became of its own.
 
         What is refused leaves the state as it was: the others go on. Any other failure means that nothing of the group
@@ -243,7 +195,7 @@ class Ledger:
             for listener in self._listeners:
                 listener(entry.request or "")
 
-    def _commit(self, acts: Sequence[_Act[Any]]) -> _Group | None:
+    def _commit(self, acts: Sequence[Act[Any]]) -> _Group | None:
         """Do a group in one transaction and return it, or ``None`` where nothing has happened; the lock is held."""
         size = 0
         try:

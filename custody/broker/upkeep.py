@@ -6,7 +6,7 @@ from typing import Final
 
 from custody.broker.closing import close_overdue
 from custody.broker.context import Context
-from custody.broker.grants import try_grant
+from custody.broker.grants import ready, try_grant
 from custody.broker.refusals import Refusals
 from custody.broker.stops import drop_tombstones, log_stops
 from custody.entries.entry import Party
@@ -56,10 +56,10 @@ class Upkeep:
         log_stops(context)
         drop_tombstones(context)
         with context.ledger.reading() as state:
-            waiting = [digest for digest, found in state.live.items() if found.phase == "requested"]
+            now = context.ledger.clock()
+            waiting = [digest for digest, found in state.live.items() if ready(state, found, now)]
         for request in waiting:
             try_grant(context, request)
-        now = self._monotonic()
         if (off := context.ledger.clock.jump()) != self._off:
             self._off = off
             self._say("clock-jump" if off else "clock-right-again", abs(off))
@@ -67,8 +67,8 @@ class Upkeep:
             actor = Party(id=refused.peer.identity, credential=refused.peer.credential)
             context.ledger.append("system", actor=actor, reason=refused.reason)
             self._refusals.done()
-        if now - self._counted >= _MINUTE:
-            self._counted = now
+        if (moment := self._monotonic()) - self._counted >= _MINUTE:
+            self._counted = moment
             for reason, count in sorted(self._refusals.counts().items()):
                 self._say(reason, count)
 

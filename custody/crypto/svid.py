@@ -2,7 +2,8 @@
 
 Rules kept here: exactly one URI SAN and it is a SPIFFE ID with a path (section 2); the leaf is no CA (section 4.1) and
 its key signs, but neither certificates nor CRLs (section 4.3, where key usage is stated); the chain leads to one of the
-given roots at the given time; the identity lies in the expected trust domain. Authorities have P-256, P-384, P-521 or
+given roots at the given time; the identity lies in the expected trust domain. A chain is in order, from the leaf up, as
+section 2 of the Workload API's document has it. Authorities have P-256, P-384, P-521 or
 RSA keys, as the library demands; an Ed25519 key is possible in a leaf only.
 """
 
@@ -11,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import (
     Criticality,
@@ -41,6 +44,9 @@ _MALFORMED: Final = (
     x509.UnsupportedGeneralNameType,
 )
 """What the library raises for certificates and extensions that are none; not all of these are ``ValueError``."""
+
+_RSA_BITS: Final = 8192
+_RSA_EXPONENT: Final = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,7 @@ def _check_path(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: st
         raise IntegrityError(message)
     leaf = _load(chain[0])
     _check_leaf(leaf, identity)
+    _check_effort(chain, identity)
     # Key usage and names are SPIFFE's, not the web's: both were read above, so they are not matched here.
     leaf_policy = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
     builder = (
@@ -143,6 +150,27 @@ def _check_path(chain: Sequence[bytes], roots: Sequence[bytes], trust_domain: st
         max(int(item.not_valid_before_utc.timestamp()) for item in found.chain),
         min(int(item.not_valid_after_utc.timestamp()) for item in found.chain),
     )
+
+
+def _check_effort(chain: Sequence[bytes], identity: str) -> None:
+    """Refuse a chain that is made to be expensive, before a path is looked for.
+
+    Where several certificates have one name, each may have signed each; and an RSA exponent as long as its modulus
+    makes a signature a hundred times dearer. A chain that goes from name to name costs one signature a certificate.
+    """
+    loaded = [_load(item) for item in chain]
+    ordered = all(below.issuer == above.subject for below, above in pairwise(loaded))
+    if not ordered or len({item.subject.public_bytes() for item in loaded}) < len(loaded):
+        message = f"certificate of {identity}: its chain is not in order, from the leaf up"
+        raise IntegrityError(message)
+    for certificate in loaded:
+        try:
+            key = certificate.public_key()
+        except (UnsupportedAlgorithm, *_MALFORMED):
+            continue  # no path leads through it
+        if isinstance(key, rsa.RSAPublicKey) and (key.key_size > _RSA_BITS or key.public_numbers().e > _RSA_EXPONENT):
+            message = f"certificate of {identity}: an RSA key of a size that nobody needs"
+            raise IntegrityError(message)
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""How often one identity may do what makes entries: each of them is in the log for ever."""
+"""How often one identity may do what makes entries, each of which is in the log for ever, or costs the broker much."""
 
 from collections.abc import Callable
 from typing import Final
@@ -17,6 +17,9 @@ MAX_FILED: Final = 120
 decision stands once, a session is one of its lease's.
 """
 
+_MAX_LISTINGS: Final = 120
+"""Pages of names a minute of one identity: for each the store goes through all names of the log."""
+
 
 class Often:
     """Counts by identity and minute; ``monotonic`` is in seconds. Stops are not counted.
@@ -27,6 +30,7 @@ class Often:
     def __init__(self, monotonic: Callable[[], float], hellos: int = MAX_HELLOS, filed: int = MAX_FILED) -> None:
         self._hellos = PerMinute(hellos, monotonic)
         self._filed = PerMinute(filed, monotonic)
+        self._listed = PerMinute(_MAX_LISTINGS, monotonic)
 
     def greet(self, peer: Peer) -> None:
         """Count a hello. Raises ``UnavailableError`` when there were too many."""
@@ -35,6 +39,10 @@ class Often:
     def file(self, peer: Peer) -> None:
         """Count a request, a release or a version. Raises ``UnavailableError`` when there were too many."""
         _take(self._filed, peer, "requests, releases and versions")
+
+    def look(self, peer: Peer) -> None:
+        """Count a page of the log's names. Raises ``UnavailableError`` when there were too many."""
+        _take(self._listed, peer, "listings of the log")
 
 
 def _take(counted: PerMinute, peer: Peer, what: str) -> None:

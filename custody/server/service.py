@@ -67,7 +67,9 @@ class Service(UploadService):
         async def work(peer: Peer) -> pb.Receipt:
             self._often.greet(peer)
             envelope = Envelope.parse(request.envelope)
-            index = await asyncio.wrap_future(trust.hello(self._context, peer, envelope))
+            # Judging it may take long, if the caller likes: that is for a thread. Then nobody waits in one.
+            waiting = await self._pools.call(peer.identity, lambda: trust.hello(self._context, peer, envelope))
+            index = await asyncio.wrap_future(waiting)
             return receipt_to(await self._receipts.one(peer.identity, index))
 
         return await self._guard.answer(context, work)
@@ -102,6 +104,7 @@ class Service(UploadService):
         context: "ServicerContext[pb.ListLogObjectsRequest, pb.ListLogObjectsReply]",
     ) -> pb.ListLogObjectsReply:
         async def work(peer: Peer) -> pb.ListLogObjectsReply:
+            self._often.look(peer)
             names = await self._pools.call(
                 peer.identity, lambda: trust.log_names(self._context, peer, request.prefix, request.after)
             )

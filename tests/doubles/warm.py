@@ -188,6 +188,7 @@ def _become(
     numbers: Sequence[int],
 ) -> Sequence[str]:
     """Take the place of a process that was started with ``exec``."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     os.chdir(directory)
     os.environ.clear()
@@ -230,6 +231,7 @@ def _run(words: Sequence[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the tests interrupts us too: first the children end
     _channel = socket.socket(fileno=int(sys.argv[1]))
     _warm_up()
     _run(_serve(_channel))

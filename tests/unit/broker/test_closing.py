@@ -1,20 +1,21 @@
 """What a session's end answers: the entry of its own outcome, or that it has none."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from custody.broker.clock import SteadyClock
-from custody.broker.closing import end_session
+from custody.broker.closing import end_session, wipe
 from custody.broker.context import Context, Peer
 from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.broker.opener import Opener
 from custody.broker.reading import close_session
 from custody.broker.sessions import Session
 from custody.documents.session import OpenSession
-from custody.errors import ConflictError, DeniedError
-from custody.ports import Facts
+from custody.errors import ConflictError, DeniedError, UnavailableError
+from custody.ports import Facts, JournalTransaction
 from custody.rules.state import State
 from tests.doubles.world import World
 from tests.unit.publishing.world import World as Published
@@ -93,6 +94,53 @@ def test_a_job_that_closes_a_session_which_was_ended_for_it_is_no_refusal(two: t
         close_session(context, Peer(first.identity + "-2", "cd" * 32), first.digest)
     with pytest.raises(ConflictError, match="did not open"):
         close_session(context, job, second.digest)
+
+
+def test_all_sessions_of_a_stopped_lease_end_in_one_commit(
+    two: tuple[Context, list[Session]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, sessions = two
+    for session in sessions:
+        context.sessions.add(session)
+    commits: list[int] = []
+
+    @contextmanager
+    def counted() -> Iterator[JournalTransaction]:
+        with whole() as transaction:
+            yield transaction
+        commits.append(transaction.size)
+
+    whole = context.ledger._journal.transaction
+    monkeypatch.setattr(context.ledger._journal, "transaction", counted)
+    before = context.ledger.glance().size
+    wipe(context, sessions[0].request, sessions[0].lease)
+    assert len(commits) == 1
+    assert context.ledger.glance().size == before + 2
+    assert {context.ledger.entry(before + n).session for n in (0, 1)} == {session.digest for session in sessions}
+    assert [session.outcome for session in sessions] == [before, before + 1]
+    assert not context.sessions.all()
+
+
+def test_an_outcome_that_could_not_be_committed_is_none(
+    two: tuple[Context, list[Session]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, (session, _) = two
+
+    @contextmanager
+    def failing() -> Iterator[JournalTransaction]:
+        with whole() as transaction:
+            yield transaction
+            raise UnavailableError("the ledger is full")
+
+    whole = context.ledger._journal.transaction
+    monkeypatch.setattr(context.ledger._journal, "transaction", failing)
+    with pytest.raises(UnavailableError, match="full"):
+        end_session(context, session, "ok", None)
+    assert session.outcome is None
+    monkeypatch.undo()
+    place = end_session(context, session, "ok", None)
+    assert place is not None
+    assert context.ledger.entry(place).session == session.digest
 
 
 def test_a_session_that_ended_without_an_outcome_has_none_to_show(two: tuple[Context, list[Session]]) -> None:

@@ -106,7 +106,7 @@ class Callers:
         ]
         for thread in threads:
             thread.start()
-        while len(ledger._queue) < len(actors):
+        while len(ledger._acts._queue) < len(actors):
             pass
         journal.hold.set()
         for thread in [first, *threads]:
@@ -161,7 +161,7 @@ def test_who_has_looked_at_the_state_appends_to_that_state(world: World, ledger:
     envelope, mine = hello(world), hello(world)
     with ledger.reading() as state:
         waiting.start()
-        while not ledger._draining:
+        while not ledger._acts._draining:
             pass
         assert ledger.append("hello", actor=world.party("alice"), documents={"hello": mine}) == state.size - 1 == 1
     waiting.join(30)
@@ -262,3 +262,12 @@ def test_only_the_last_of_two_entries_that_belong_together_wakes_the_publisher(
         alice, document = world.party("alice"), hello(world)
         ledger.append("hello", actor=alice, documents={"hello": document}, publish=publish)
         assert len(woken) == publish
+
+
+def test_after_its_end_a_ledger_refuses_and_nobody_waits_for_ever(world: World, ledger: Ledger) -> None:
+    ledger.close()
+    for _ in range(3):
+        with pytest.raises(UnavailableError, match="takes nothing now"):
+            ledger.append("hello", actor=world.party("alice"), documents={"hello": hello(world)})
+    with ledger.reading() as state:
+        assert state.size == 1
