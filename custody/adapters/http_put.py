@@ -1,7 +1,7 @@
 """A body sent through a presigned PUT, again if need be: the same bytes under the same URL change nothing."""
 
 import http.client
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from custody.adapters.backoff import Backoff
@@ -15,6 +15,7 @@ from custody.ports import Presigned
 __all__ = ["put"]
 
 _DRAINED: Final = 64 << 10
+_PIECE: Final = 256 << 10
 
 
 def put(
@@ -37,7 +38,7 @@ def put(
     cause: Exception | None
     while True:
         try:
-            status = _attempt(sign(), body, pool, deadline)
+            status = _attempt(sign(), memoryview(body), pool, deadline)
         except (AnswerError, OSError, http.client.HTTPException) as error:
             unheard, reason, cause = True, reason_of(error), error
         else:
@@ -51,6 +52,8 @@ def put(
                 hint = "is this computer's clock right? has the upload taken too long?"
                 raise ConfigError(f"store: {what}: HTTP {status}", hint=hint)
             refused = refused or status == http.client.FORBIDDEN
+            # A gateway that waited in vain says nothing of what the store behind it took.
+            unheard = unheard or status >= http.client.INTERNAL_SERVER_ERROR or status == http.client.REQUEST_TIMEOUT
             reason, cause = f"it answered {status}", None
         pause = backoff.pause(around.monotonic())
         if pause is None:
@@ -58,12 +61,22 @@ def put(
         around.sleep(pause)
 
 
-def _attempt(signed: Presigned, body: bytes | bytearray | memoryview, pool: HttpPool, deadline: Deadline) -> int:
+def _attempt(signed: Presigned, body: memoryview, pool: HttpPool, deadline: Deadline) -> int:
     target = Target.of(signed.url)
+    headers = {name.title(): value for name, value in signed.headers.items()} | {"Content-Length": str(len(body))}
     with pool.borrow(target, deadline) as connection:
-        connection.request("PUT", target.path, body=body, headers=dict(signed.headers))
+        connection.request("PUT", target.path, body=_pieces(body, connection, deadline), headers=headers)
         response = connection.getresponse()
         response.read(_DRAINED)
         if not response.isclosed():
             connection.close()  # an answer that long is not worth its connection
         return response.status
+
+
+def _pieces(body: memoryview, connection: http.client.HTTPConnection, deadline: Deadline) -> Iterator[memoryview]:
+    """Yield the body in pieces, each with a timeout of its own: of one that is sent whole it covers all."""
+    for start in range(0, len(body), _PIECE):
+        if deadline.passed:
+            raise TimeoutError("timed out")
+        connection.sock.settimeout(deadline.timeout)
+        yield body[start : start + _PIECE]

@@ -2,7 +2,7 @@
 
 A file of a version is under way from its ``admit`` to its end. So many may be at once, of so much weight together, and
 so many threads end them: a file that takes 20 ms until it is durable, one after the other, would make 50 a second. Who
-begins files faster than they end waits in ``admit``.
+begins files faster than they end waits in ``admit``; but only for a file that is ending, which is sure to make room.
 """
 
 import threading
@@ -17,7 +17,7 @@ AT_ONCE: Final = 4
 """Threads that end files where each end waits for a disk: enough to share the commits of its journal."""
 
 _FILES: Final = 32  # a broker takes 64 blobs of an upload at once, and a file is two
-_WEIGHT: Final = 64 << 20
+_WEIGHT: Final = 80 << 20  # two files of any size
 
 
 class UnderWay(Protocol):
@@ -106,7 +106,8 @@ class Finishing:
 
     def _end(self, file: UnderWay) -> None:
         try:
-            stop = self._stop or next(iter(self._failures.values()), None)
+            with self._room:  # others may fail at this moment
+                stop = self._stop or next(iter(self._failures.values()), None)
             if stop is not None:
                 _abandon(file, stop)
             else:
@@ -120,10 +121,15 @@ class Finishing:
                 self._room.notify_all()
 
     def _wait(self) -> BaseException | None:
-        """Wait until nothing is ending, also when the user interrupts the waiting; return what interrupted it."""
+        """Wait until nothing is ending, also when the user interrupts the waiting; return what interrupted it.
+
+        Not by the threads alone: Python takes one for ended when the waiting for it is interrupted.
+        """
         interrupted: BaseException | None = None
         while self._pool is not None:
             try:
+                with self._room:
+                    self._room.wait_for(lambda: not self._ending)
                 self._pool.shutdown(wait=True)
             except KeyboardInterrupt as error:
                 self._stop = interrupted = error
@@ -139,7 +145,8 @@ class Finishing:
 
     def _has_room(self, file: UnderWay) -> bool:
         there = [*self._begun.values(), *self._ending.values()]
-        return not there or (
+        # Those that have begun may never end: whoever should write them may have failed. There are few, one a lane.
+        return not self._ending or (
             len(there) < self._files and sum(one.weight for one in there) + file.weight <= self._weight
         )
 

@@ -74,30 +74,54 @@ class _Failing(Protocol):
 
 def _drive(run: _Failing, drives: Sequence[Callable[[], None]], *, aside: bool = False) -> None:
     """Run each in a thread, the first in this one unless ``aside``; then raise what failed."""
-    others = drives if aside else drives[1:]
-    threads = [threading.Thread(target=drive, name="custody-segments") for drive in others]
-    started = []
+    threads = [_Thread(drive) for drive in (drives if aside else drives[1:])]
+    failure: BaseException | None = None
     try:
         for thread in threads:
             thread.start()
-            started.append(thread)
         if not aside:
             drives[0]()
     except BaseException as error:  # noqa: BLE001 - raised again below: a thread that does not start, Ctrl-C meanwhile
-        run.fail(error)
-    finally:
-        for thread in started:
-            _wait(run, thread)
+        failure = error
+    _wait(run, threads, failure)
+    del failure  # a traceback holds this frame
     run.raise_failure()
 
 
-def _wait(run: _Failing, thread: threading.Thread) -> None:
-    """Wait for a thread, also when the user interrupts the waiting."""
-    while thread.is_alive():
+def _wait(run: _Failing, threads: "Sequence[_Thread]", failure: BaseException | None) -> None:
+    """Wait until no thread drives a lane any more, however often the user interrupts it; tell the run of failures."""
+    waiting = True
+    while waiting:
         try:
-            thread.join()
-        except KeyboardInterrupt as error:
-            run.fail(error)
+            if failure is not None:
+                run.fail(failure)
+            for thread in threads:
+                thread.wait()
+            waiting = False
+        except BaseException as error:  # noqa: BLE001 - raised by the run
+            failure = error
+    del failure  # its traceback may hold this frame
+
+
+class _Thread(threading.Thread):
+    """A thread that says itself when it has ended: Python takes it for ended when a ``join`` is interrupted."""
+
+    def __init__(self, drive: Callable[[], None]) -> None:
+        super().__init__(name="custody-segments")
+        self._drive = drive
+        self._driven = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._drive()
+        finally:
+            self._driven.set()
+
+    def wait(self) -> None:
+        """Wait for its end. One that has not begun is left alone: it finds that the run has failed."""
+        if self.ident is not None:
+            self._driven.wait()
+            self.join()
 
 
 class _Free:
@@ -107,11 +131,12 @@ class _Free:
         self._count = count
         self._next = numbers().__next__  # one step of the interpreter: no two threads get the same
         self._lock = threading.Lock()
+        self._over = False
         self._failure: BaseException | None = None
         self._failed_at = count
 
     def drive(self, work: Callable[[int], None]) -> None:
-        while self._failure is None and (i := self._next()) < self._count:
+        while not self._over and (i := self._next()) < self._count:
             try:
                 work(i)
             except BaseException as error:  # noqa: BLE001 - it is raised again in the calling thread
@@ -119,6 +144,7 @@ class _Free:
 
     def fail(self, error: BaseException, at: int = -1) -> None:
         at = at if isinstance(error, Exception) else -1
+        self._over = True
         with self._lock:
             if self._failure is None or at < self._failed_at:
                 self._failure, self._failed_at = error, at
@@ -132,6 +158,7 @@ class _Run:
         self._count = count
         self._taken = 0
         self._passed = [0] * steps  # how many segments have passed each ordered step
+        self._over = False
         self._failure: BaseException | None = None
         self._failing = threading.Lock()
         self._taking = threading.Lock()
@@ -189,9 +216,10 @@ class _Run:
             self._turns[place].notify_all()
 
     def _failed(self) -> bool:
-        return self._failure is not None
+        return self._over
 
     def fail(self, error: BaseException) -> None:
+        self._over = True
         with self._failing:
             if self._failure is None:
                 self._failure = error

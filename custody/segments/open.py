@@ -299,7 +299,9 @@ class _Fill:
             def place(i: int) -> memoryview:
                 if (target := self._whole(i)) is not None:
                     return target
-                return stack.enter_context(self._spare.take())  # the range begins or ends inside this segment
+                edge = stack.enter_context(self._spare.take())  # the range begins or ends inside this segment
+                stack.callback(wipe, edge)
+                return edge
 
             for i, plaintext in self._file.read_run(self._runs[k], place):
                 begin = i * self._file.plan.segment - self._offset  # where in ``out`` the segment begins

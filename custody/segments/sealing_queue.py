@@ -19,7 +19,9 @@ from custody.values import U64
 
 __all__ = ["FileToSeal", "Queue", "QueuedFile"]
 
-_HELD: Final = 24 << 20  # bytes of a file that a store's writer holds at most, while they are on their way
+# Bytes of a file that a store's writer holds: four parts of 8 MiB on their way and the one being filled. Only a blob of
+# 8 GB and more may have larger parts, and then holds more.
+_HELD: Final = 40 << 20
 
 
 class FileToSeal(NamedTuple):
@@ -65,8 +67,8 @@ class QueuedFile:
 
     def end(self) -> None:
         """See ``UnderWay.end``. Only behind this have the writers made both blobs durable."""
-        sealed = self.sealing.finish()
-        self._writing.close()
+        with self._writing:  # also when the last write fails: nobody else ends or abandons the writers any more
+            sealed = self.sealing.finish()
         self._end(self, sealed)
 
     def abandon(self, error: BaseException) -> None:

@@ -2,10 +2,12 @@
 
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from custody.segments.finishing import Finishing
+from tests.doubles.interrupting import interrupting
 
 
 @dataclass
@@ -110,3 +112,57 @@ def test_being_interrupted_comes_before_other_failures() -> None:
         while not finishing._failures:
             pass
         raise ValueError
+
+
+def test_while_nothing_is_ending_nobody_waits_for_room() -> None:
+    """Those who should write what has begun may have failed, and wait for the one who begins."""
+    files = [File(0, 5), File(1, 5)]
+    with Finishing(files=1, weight=5) as finishing:
+        finishing.admit(files[0])
+        beginning = threading.Thread(target=finishing.admit, args=[files[1]], daemon=True)
+        beginning.start()
+        beginning.join(60)
+        assert not beginning.is_alive()
+        for file in files:
+            finishing.submit(file)
+    assert all(file.ended.is_set() for file in files)
+
+
+def test_ends_that_fail_at_once_leave_the_cause_to_be_told() -> None:
+    class Failures(dict[int, BaseException]):
+        """While somebody looks at them, the next comes in, unless a lock keeps it out."""
+
+        def values(self) -> Any:
+            looking = iter(super().values())
+            if len(self) == 1:
+                door.set()
+                came.wait(0.1)
+            return looking
+
+        def __setitem__(self, order: int, error: BaseException) -> None:
+            super().__setitem__(order, error)
+            if order == 1:
+                came.set()
+
+    door, came = threading.Event(), threading.Event()
+    files = [File(0), File(1, fails=ValueError("of file 1"), waits=door), File(2, fails=ValueError("of file 2"))]
+    with pytest.raises(ValueError, match="of file 1"), Finishing(threads=2) as finishing:  # noqa: PT012 - what is tested
+        finishing._failures = Failures()
+        for file in files:
+            finishing.admit(file)
+        for file in (files[1], files[2], files[0]):
+            finishing.submit(file)
+
+
+def test_who_interrupts_the_waiting_again_and_again_still_finds_everything_ended() -> None:
+    door = threading.Event()
+    file = File(0, waits=door)
+    with (  # noqa: PT012 - what is tested
+        pytest.raises(KeyboardInterrupt),
+        interrupting(times=2, then=door.set) as begin,
+        Finishing() as finishing,
+    ):
+        finishing.admit(file)
+        finishing.submit(file)
+        begin()
+    assert file.ended.is_set()

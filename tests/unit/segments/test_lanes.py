@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from custody.segments.lanes import Step, run_lanes, run_unordered
+from custody.segments.lanes import Step, _Run, run_lanes, run_unordered
+from tests.doubles.interrupting import interrupting
 
 
 @dataclass
@@ -115,6 +116,36 @@ def test_a_failure_anywhere_ends_all_and_is_raised(threads: int, step: str, erro
         assert given == list(range(len(given))), "nothing was left out"
         assert len(given) <= 7
     assert len(order(record, "take")) <= 7 + threads
+
+
+def test_whoever_interrupts_the_waiting_at_the_worst_moments_finds_no_lane_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Behind the run the buffers are wiped."""
+
+    class Slow(Lane):
+        def work(self, i: int) -> None:
+            begin()
+            assert door.wait(60)
+            super().work(i)
+
+    def fail(run: _Run, error: BaseException) -> None:
+        if not again:
+            again.append(error)
+            raise KeyboardInterrupt  # while the run is told of the first
+        told(run, error)
+
+    again: list[BaseException] = []
+    told = _Run.fail
+    monkeypatch.setattr(_Run, "fail", fail)
+    door, record = threading.Event(), Record()
+    with pytest.raises(KeyboardInterrupt), interrupting(times=2, then=door.set) as begin:  # noqa: PT012 - see below
+        try:
+            run_lanes(1, [Slow(record)], aside=True)
+        finally:  # before the one who interrupts opens the door
+            worked = order(record, "work")
+    assert worked == [0]
+    assert again
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -4,6 +4,7 @@ import ctypes
 import io
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,17 @@ def test_any_range_is_read(sealed: Sealed, offset: int, length: int, threads: in
     with sealed.open(fetch) as file:
         file.read_into(offset, memoryview(out), threads=threads)
     assert out == DATA[offset : offset + length]
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_what_a_range_leaves_of_its_first_and_last_segment_is_wiped(sealed: Sealed, bad: bool) -> None:  # noqa: FBT001
+    if bad:
+        sealed.ciphertext[sealed.segment(1)] = bytes(len(sealed.ciphertext[sealed.segment(1)]))
+    with sealed.open() as file:
+        with pytest.raises(IntegrityError) if bad else nullcontext():
+            file.read_into(10, memoryview(bytearray(2 * SEGMENT)), threads=1)
+        assert file._plain._free, "the memory is kept for the next"
+        assert not any(any(mapping[:]) for mapping in file._plain._free)
 
 
 def test_a_range_reads_only_the_segments_it_touches(sealed: Sealed) -> None:

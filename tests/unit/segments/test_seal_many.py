@@ -14,16 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from custody.adapters import s3_writer
 from custody.adapters.store_local import LocalStore
 from custody.app.source import scan
+from custody.broker import blobs as broker_blobs
+from custody.client import upload
 from custody.crypto.schedule import digest_key, file_key
 from custody.crypto.secret import SecretBytes
 from custody.documents.content import File
 from custody.errors import CustodyError, IntegrityError, NotFoundError, UnavailableError
+from custody.segments import finishing
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile
 from custody.segments.seal import seal_version
-from custody.segments.sealing_queue import FileToSeal
+from custody.segments.sealing_queue import FileToSeal, QueuedFile
 from custody.segments.streams import Sink, Source, ignore_finished
 from tests.doubles.store import Fault, FaultyStore, MemoryBlob
 
@@ -156,6 +160,43 @@ def test_a_blob_that_cannot_be_ended_ends_the_seal(threads: int) -> None:
     assert blobs.open == 0
     assert len(blobs.whole) < 400, "nobody went on for long"
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_digest_list_whose_last_write_fails_ends_its_writers_too(threads: int) -> None:
+    class Full(io.BytesIO):
+        def write(self, _data: object, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    @contextmanager
+    def writer(key: str) -> Iterator[Sink]:
+        with blobs.writer(key) as sink:
+            yield Full() if key.endswith("/1.digests") else sink
+
+    def held(key: str) -> AbstractContextManager[Sink]:
+        managers.append(writer(key))
+        return managers[-1]  # what nobody holds would be ended by the interpreter
+
+    blobs, managers = Blobs(), list[AbstractContextManager[Sink]]()
+    with version_key() as key, pytest.raises(UnavailableError, match="no space left"):
+        seal_version(
+            in_memory({f"{i}": b"x" for i in range(3)}),
+            vid=VID,
+            version_key=key,
+            segment=SEGMENT,
+            writer=held,
+            rng=zeros,
+            threads=threads,
+        )
+    assert blobs.open == 0
+    assert len(blobs.dropped) >= 2
+
+
+def test_a_large_file_counts_for_all_that_a_stores_writer_holds_of_it() -> None:
+    file = QueuedFile(FileToSeal("x", io.BytesIO, 1 << 30), FilePlan(VID, 0, 1 << 30, 1 << 20, "x"), lambda *_: None)
+    assert file.weight >= (s3_writer._MOST_AHEAD + 1) * s3_writer.PART
+    assert file.weight >= upload._AHEAD + broker_blobs.PART
+    assert 2 * file.weight <= finishing._WEIGHT, "the next is begun while one ends"
 
 
 def test_being_interrupted_leaves_no_blob_open() -> None:
