@@ -16,13 +16,13 @@ from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile, SegmentChecker, SegmentDecryptor, read_digest_list
 from custody.segments.streams import Progress, ignore_progress
 
-__all__ = ["DirectFile"]
+__all__ = ["FETCH", "DirectFile"]
 
 _LOCAL: Final = 2
 _REMOTE: Final = 8
 """Segments under way at once: with a file there is one for each core; with a store, some wait for the network."""
 
-_FETCH: Final = 16 << 20
+FETCH: Final = 16 << 20
 """Bytes of one GET at most: an answer that is long pays for the way to the store, and it takes no memory here."""
 
 
@@ -40,7 +40,7 @@ class DirectFile:
             expected = live.content.files[plan.index].digests
             digest_list = read_digest_list(plan, digests)
             self._checker = SegmentChecker(plan, live.digest_key(plan.index), digest_list, expected)
-            fetch = 0 if places.local else _FETCH
+            fetch = 0 if places.local else FETCH
             self._decryptor = stack.enter_context(
                 SegmentDecryptor(plan, live.file_key(plan.index), ciphertext, fetch=fetch)
             )

@@ -62,7 +62,7 @@ def _nobody(_text: str) -> None:
 
 @dataclass
 class Deployment:
-    """Broker and witness of a deployment that permits direct mode, and those who use it."""
+    """Broker and witness of a deployment that permits direct mode, and those who use it. Neither runs at first."""
 
     directory: Path
     version: str = ""
@@ -78,6 +78,9 @@ class Deployment:
         policy.write_text(_replaced(policy.read_text(), _ONLY_STREAMS, _BOTH_MODES))
         ceremony(self._stage)
         issue(self._stage)
+
+    def watch(self) -> None:
+        """Start the witness."""
         key = ("--key", "witness/witness.key", "--state", "witness/state", "--log", "keys/log.vkey")
         self._witness = self._stage.serve("witness", "witness", "serve", *key, "--listen", "127.0.0.1:0")
 
@@ -177,6 +180,7 @@ def deployed(directory: Path) -> Iterator[Deployment]:
     """Have a deployment with a directory as its store for the length of a block."""
     deployment = Deployment(directory)
     try:
+        deployment.watch()
         store = directory / "store"
         deployment.serve(Directory(store), str(store))
         yield deployment

@@ -2,15 +2,18 @@
 
 import os
 import platform
+import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["BUSY", "describe", "machine", "packages"]
+__all__ = ["after", "busy", "describe", "machine", "packages"]
 
-BUSY: Final = 0.5
-"""Load average from which on a machine is not quiet."""
+_BUSY: Final = 0.5
+_WATCHED: Final = 1.0  # seconds
+_LOAD: Final = "load before"
+_OTHERS: Final = "cores in use after"
 
 _PACKAGES: Final = (
     *("custody", "cryptography", "blake3", "grpcio", "numpy", "torch", "safetensors", "tensorizer", "cryptotensors"),
@@ -32,8 +35,24 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "page size": os.sysconf("SC_PAGE_SIZE"),
         "huge pages": _chosen(pages.read_text()) if pages.exists() else "none",
-        "load": round(os.getloadavg()[0], 1),
+        _LOAD: _load(),
     }
+
+
+def after() -> dict[str, Any]:
+    """Return what is known when all was measured and our servers have ended.
+
+    The load is that of the benchmark too, for it looks back a minute; so the cores that others use are counted while we
+    wait.
+    """
+    load, used = _load(), _used()
+    time.sleep(_WATCHED)
+    return {"load after": load, _OTHERS: round((_used() - used) / os.sysconf("SC_CLK_TCK") / _WATCHED, 1)}
+
+
+def busy(facts: Mapping[str, Any]) -> bool:
+    """Tell whether others worked on the machine before or after."""
+    return bool(facts[_LOAD] > _BUSY or facts[_OTHERS] > _BUSY)
 
 
 def packages() -> Mapping[str, str]:
@@ -50,6 +69,16 @@ def packages() -> Mapping[str, str]:
 def describe(facts: Mapping[str, Any]) -> str:
     """Say them in a line."""
     return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def _load() -> float:
+    return round(os.getloadavg()[0], 1)
+
+
+def _used() -> int:
+    """Processor time of all, and what a host took for itself, in ticks since the start."""
+    user, nice, system, _idle, _waiting, hard, soft, stolen = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, hard, soft, stolen)))
 
 
 def _chosen(setting: str) -> str:

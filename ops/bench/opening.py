@@ -22,7 +22,7 @@ _ONE: Final = Target(0.05, 0.02, below=True)
 
 class Loader:
     """A job that loads tensors in a session of its own each time: the digest list and the store's place are asked for
-    in the time that is taken, the session is not.
+    in the time that is taken, the session is not, which the table's note says.
     """
 
     def __init__(self, deployment: Deployment, job: Custody, model: Model, mode: Mode) -> None:

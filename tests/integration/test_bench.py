@@ -3,12 +3,17 @@
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from ops.bench import show
+from custody.app.demo.places import S3
+from ops.bench import machine, show
 from ops.bench.__main__ import main
+from ops.bench.gets import Gets
 from ops.bench.rows import Contender, Part, Row, Target, beside, measure, returned
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +99,38 @@ def test_a_part_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str])
         main(["--only", "seal,speed"])
     assert ended.value.code == 2
     assert "'speed' is none of seal, open, part, stream" in capsys.readouterr().err
+
+
+class _Refuses(BaseHTTPRequestHandler):
+    """Answers with an error as long as what was asked for."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Refuse."""
+        self.send_response(403)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(bytes(1000))
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("get", [Gets.sockets, Gets.standard_library])
+def test_an_error_is_no_fast_get(tmp_path: Path, get: Callable[[Gets], memoryview]) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Refuses) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            with pytest.raises(ConnectionError, match="the answer is 403 with 1000 bytes"):
+                get(Gets(S3(tmp_path), "key", 1000, "127.0.0.1", server.server_port, "/key"))
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("before", "others", "said"), [(0.1, 0.1, False), (0.9, 0.1, True), (0.1, 0.9, True)])
+def test_a_machine_is_busy_that_was_so_before_or_after(*, before: float, others: float, said: bool) -> None:
+    facts = {"load before": before, "load after": 9.0, "cores in use after": others}
+    assert machine.busy(facts) is said
