@@ -91,7 +91,7 @@ def test_a_chain_with_a_gap_is_refused() -> None:
     world = World()
     job = below(world, 2).issue(JOB, world.now)
     gap = Workload(job.spiffe, job.key, (job.chain[0], job.chain[2]))
-    with pytest.raises(IntegrityError, match="does not verify"):
+    with pytest.raises(IntegrityError, match="not in order"):
         verify_actor(greeting(world, gap), gap.actor, world.root, world.now)
 
 
@@ -101,9 +101,13 @@ def test_a_leaf_does_not_issue_certificates() -> None:
     child = CertificateAuthority(world.rng, world.now, "")  # a leaf's subject is empty
     child._key = job.key  # type: ignore[assignment]  # the stolen key of a job
     forged = child.issue("spiffe://example.org/job/other", world.now)
-    chained = Workload(forged.spiffe, forged.key, (*forged.chain, *job.chain))
-    with pytest.raises(IntegrityError, match="does not verify"):
-        verify_actor(greeting(world, chained), chained.actor, world.root, world.now)
+    named = child._builder("thief", forged.key, world.now, world.now + HOUR).add_extension(
+        x509.SubjectAlternativeName([x509.UniformResourceIdentifier(forged.spiffe)]), critical=True
+    )
+    for leaf, match in ((forged.chain[0], "not in order"), (child._sign(named), "does not verify")):
+        chained = Workload(forged.spiffe, forged.key, (leaf, *job.chain))
+        with pytest.raises(IntegrityError, match=match):
+            verify_actor(greeting(world, chained), chained.actor, world.root, world.now)
 
 
 def test_a_key_of_another_curve_is_refused() -> None:
