@@ -19,7 +19,6 @@ from ops.bench import jobs, memory, opening, s3, seal, sessions, show, stream
 from ops.bench.deployment import Deployment, deployed
 from ops.bench.machine import after, busy, describe, machine, packages
 from ops.bench.model import Model
-from ops.bench.room import touch
 from ops.bench.rows import Row
 
 _README: Final = Path(__file__).parents[2] / "README.md"
@@ -28,13 +27,10 @@ _VERSION: Final = "demo/bench@1"
 _SIZE: Final = 1024  # MiB
 _RUNS: Final = 3
 
-_AT_ONCE: Final = 4
-"""Models' worth of memory in use at once: the model, what a contender returns and makes besides, a file in tmpfs."""
-
 _NOTE: Final = (
-    "page cache warm, memory used once before; custody opens and streams in a session that is open already: see first "
-    "byte and sessions for opening one; peers use the threads they can: cp and age one, the others two or more, GETs "
-    "eight; cpu s is for a GB, or for all of it"
+    "page cache warm, each run right after an untimed one of its own; custody opens and streams in a session that is "
+    "open already: see first byte and sessions for opening one; peers use the threads they can: cp and age one, the "
+    "others two or more, GETs eight; cpu s is for a GB, or for all of it"
 )
 
 _EXAMPLES: Final = """\
@@ -119,7 +115,6 @@ def _measure(asked: argparse.Namespace) -> list[Row]:
     with tempfile.TemporaryDirectory(dir=asked.dir) as work, tempfile.TemporaryDirectory(dir=asked.tmpfs) as tmpfs:
         start = time.monotonic()
         _say("a deployment, and a model")
-        touch(_AT_ONCE * (asked.size << 20))
         model = Model.write(Path(work) / "model.safetensors", asked.size << 20)
         with deployed(Path(work) / "deployment") as deployment:
             deployment.seal(model.path, _VERSION)

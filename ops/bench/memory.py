@@ -47,7 +47,7 @@ def _measured(deployment: Deployment, model: Model) -> Sequence[Row]:
             task = Task(deployment.job_home, deployment.lease(job, mode).id, model.name, ceiling=None)
             run = _Peak(task, model.size)
             contenders.append(Contender(_name(name, model.size), run, target=_LIMIT))
-    return measure(Part(_TITLE, _UNIT, returned, contenders, ours=len(contenders), compared=False), 1)
+    return measure(Part(_TITLE, _UNIT, returned, contenders, ours=len(contenders), compared=False, again=False), 1)
 
 
 def _name(mode: str, size: int) -> str:

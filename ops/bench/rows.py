@@ -55,7 +55,9 @@ Figure = Callable[[Contender, float, object], float]
 class Part:
     """Contenders for the same work; the first is ours, and so are those that ``ours`` counts further.
 
-    The first is compared with each, unless ``compared`` is false.
+    The first is compared with each, unless ``compared`` is false. Each run follows an untimed one of its own, unless
+    ``again`` is false: memory that nobody has used for a while a virtual machine may have given back to its host, and
+    who gets it next waits ten times as long for it.
     """
 
     title: str
@@ -64,6 +66,7 @@ class Part:
     contenders: Sequence[Contender]
     ours: int = 1
     compared: bool = True
+    again: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,12 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 def _once(part: Part, contender: Contender, run: Callable[[], object]) -> tuple[float, float]:
     """Return value and processor time of one run."""
+    if part.again:
+        contender.before()
+        try:
+            run()
+        finally:
+            contender.after()
     contender.before()
     try:
         gc.collect()

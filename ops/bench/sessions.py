@@ -60,7 +60,7 @@ def first_byte_rows(deployment: Deployment, model: Model, runs: int) -> Sequence
         name = "from the last decision to the first"
         ours = Contender(name, waiting.decide, before=waiting.ask, target=_FIRST_BYTE)
         try:
-            return measure(Part("verified bytes, streamed", "ms", returned, [ours]), runs)
+            return measure(Part("verified bytes, streamed", "ms", returned, [ours], again=False), runs)
         finally:
             waiting.close()
 
@@ -84,7 +84,7 @@ def rate_rows(deployment: Deployment, runs: int) -> Sequence[Row]:
             lambda: _a_second(calls.call, 8 * _SESSIONS),
             processes=[process],
         )
-        return measure(Part("sessions", "/s", returned, [ours, theirs]), runs)
+        return measure(Part("sessions", "/s", returned, [ours, theirs], again=False), runs)
 
 
 def _a_second(call: Callable[[], None], times: int) -> float:
