@@ -226,6 +226,8 @@ def _run(words: Sequence[str]) -> NoReturn:
         main(words)
     except SystemExit as end:
         code = end.code
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
     threading._shutdown()  # type: ignore[attr-defined]  # executors let their threads go, and all threads are joined
     os._exit(code if isinstance(code, int) else 1)
 
