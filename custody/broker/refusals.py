@@ -19,6 +19,9 @@ __all__ = ["ALL", "EACH", "PerMinute", "Refusals", "Refused"]
 EACH: Final = 10
 ALL: Final = 100
 _MINUTE: Final = 60.0
+_READS: Final = frozenset({"read", "read-digests", "locate"})
+"""What only looks at the store: where these find something wrong, it is there, and the caller has sent nothing."""
+
 _WORDS: Final = (
     (DeniedError, "denied"),
     (FormatError, "malformed"),
@@ -81,6 +84,8 @@ class Refusals:
         word = next((text for kind, text in _WORDS if isinstance(error, kind)), None)
         if word is None or (word == "unknown" and call.startswith("get-")):
             return
+        if word == "forged" and call in _READS:
+            word = "damaged"
         fits = self._each.take(peer.identity) and self._all.take("")
         with self._lock:
             if fits and len(self._waiting) < ALL:

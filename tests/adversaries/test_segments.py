@@ -163,11 +163,10 @@ def test_files_replaced_while_they_are_read(site: DirectSite, other: Sealed, tar
             target.read_in(session, SEGMENT)
 
 
-def test_what_lies_in_the_place_of_a_blob_is_not_followed_and_not_waited_for(
-    site: DirectSite, target: Target, tmp_path: Path
-) -> None:
-    if site.bucket:
-        pytest.skip("a bucket has objects only")
+@pytest.mark.parametrize(  # a bucket has objects only
+    "ground", [("stream", "directory"), ("direct", "directory")], ids="-".join, indirect=True
+)
+def test_what_lies_in_the_place_of_a_blob_is_not_followed_and_not_waited_for(target: Target, tmp_path: Path) -> None:
     path = target.blob.path
     path.rename(tmp_path / "moved")
     path.symlink_to(tmp_path / "moved")

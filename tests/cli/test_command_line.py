@@ -48,7 +48,6 @@ def test_help_starts_without_what_it_does_not_need() -> None:
 
 
 def test_every_command_has_help_with_an_example_and_the_common_options() -> None:
-    pytest.importorskip("uvicorn")
     found = list(_commands(main_group))
     assert {path[0] for path, _ in found} == set(COMMANDS)
     for path, command in found:

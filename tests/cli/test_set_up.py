@@ -5,6 +5,7 @@ import stat
 import time
 from pathlib import Path
 
+import cedarpy
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -65,7 +66,6 @@ def test_what_init_makes_fits_together(custody: Custody) -> None:
 
 
 def test_the_default_policy_fits_its_schema_and_says_no_to_direct_mode() -> None:
-    cedarpy = pytest.importorskip("cedarpy")
     folder = Path(__file__).resolve().parents[2] / "custody/app/policy_default"
     policy, schema = ((folder / name).read_text() for name in ("policy.cedar", "schema.cedarschema"))
     assert cedarpy.validate_policies(policy, schema).validation_passed

@@ -48,6 +48,18 @@ def test_known_peers_are_named_with_call_and_cause() -> None:
     assert refusals.counts() == {}
 
 
+def test_a_reader_is_not_said_to_have_forged_what_the_store_has_damaged() -> None:
+    refusals = Refusals(Clock())
+    for call in ("read", "read-digests", "locate", "open-session"):
+        refusals.known(peer(1), call, IntegrityError("x"))
+    assert [line.rpartition(" ")[2] for line in logged(refusals)] == [
+        "refused-read-damaged",
+        "refused-read-digests-damaged",
+        "refused-locate-damaged",
+        "refused-open-session-forged",
+    ]
+
+
 @pytest.mark.parametrize("kind", [NotFoundError, ConflictError, UnavailableError, ConfigError])
 def test_what_is_nobodys_attempt_is_not_noted(kind: type[CustodyError]) -> None:
     refusals = Refusals(Clock())
