@@ -56,11 +56,6 @@ class Keeper:
             raise FormatError(sealed.error)
         return dict(zip(files, sealed.sealed, strict=True))
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process, and so the keys, are still there."""
-        return self._process.poll() is None
-
     def close(self) -> None:
         """End the process at once; the kernel clears its memory. A second call does nothing."""
         self._process.kill()

@@ -5,7 +5,7 @@ are not even here, but in a process of their own (``Keeper``), which ends when t
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from custody.broker.keeper import Keeper
@@ -25,7 +25,6 @@ class Vault:
         self._leases: dict[str, dict[int, FileKeys]] = {}
         self._keepers: dict[str, Keeper] = {}
         self._openings: dict[str, tuple[threading.Lock, int]] = {}
-        self._watchers: list[Callable[[str], None]] = []
 
     def put_seed(self, request: str, seed: SecretBytes) -> None:
         """Keep the seed of a request's release key, wiping an older one."""
@@ -100,7 +99,7 @@ class Vault:
         return found
 
     def drop_lease(self, lease: str) -> None:
-        """Wipe a lease's keys; whoever watches is told, so that running streams end now."""
+        """Wipe a lease's keys."""
         with self._lock:
             keys = self._leases.pop(lease, {})
             keeper = self._keepers.pop(lease, None)
@@ -108,12 +107,6 @@ class Vault:
             pair.close()
         if keeper:
             keeper.close()
-        for watcher in self._watchers:
-            watcher(lease)
-
-    def on_drop(self, watcher: Callable[[str], None]) -> None:
-        """Call ``watcher`` with a lease id after its keys are wiped, from the thread that did it."""
-        self._watchers.append(watcher)
 
     def wipe(self) -> None:
         """Wipe everything: the process ends, or must be assumed lost."""
