@@ -7,7 +7,7 @@ from custody.broker.context import Peer
 from custody.broker.refusals import PerMinute
 from custody.errors import UnavailableError
 
-__all__ = ["MAX_FILED", "MAX_HELLOS", "Often"]
+__all__ = ["MAX_FILED", "MAX_HELLOS", "MAX_LISTINGS", "Often"]
 
 MAX_HELLOS: Final = 60
 """A minute of one identity. A tool says one before it signs something."""
@@ -17,7 +17,7 @@ MAX_FILED: Final = 120
 decision stands once, a session is one of its lease's.
 """
 
-_MAX_LISTINGS: Final = 120
+MAX_LISTINGS: Final = 120
 """Pages of names a minute of one identity: for each the store goes through all names of the log."""
 
 
@@ -30,7 +30,7 @@ class Often:
     def __init__(self, monotonic: Callable[[], float], hellos: int = MAX_HELLOS, filed: int = MAX_FILED) -> None:
         self._hellos = PerMinute(hellos, monotonic)
         self._filed = PerMinute(filed, monotonic)
-        self._listed = PerMinute(_MAX_LISTINGS, monotonic)
+        self._listed = PerMinute(MAX_LISTINGS, monotonic)
 
     def greet(self, peer: Peer) -> None:
         """Count a hello. Raises ``UnavailableError`` when there were too many."""

@@ -6,66 +6,47 @@ from pathlib import Path
 
 import pytest
 
-from custody.broker.clock import SteadyClock
 from custody.broker.closing import end_session, wipe
 from custody.broker.context import Context, Peer
-from custody.broker.ledger import BrokerIdentity, Ledger
-from custody.broker.opener import Opener
 from custody.broker.reading import close_session
 from custody.broker.sessions import Session
 from custody.documents.session import OpenSession
 from custody.errors import ConflictError, DeniedError, UnavailableError
-from custody.ports import Facts, JournalTransaction
-from custody.rules.state import State
+from custody.ports import JournalTransaction
 from tests.doubles.world import World
-from tests.unit.publishing.world import World as Published
-
-
-class Anything:
-    """A policy that forbids nothing."""
-
-    digest = "ab" * 32
-
-    def check(self, action: str, principal: str, resource: str, facts: Facts) -> None:
-        """Permit."""
+from tests.unit.broker.place import broker_of
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[tuple[Context, list[Session]]]:
+def commits() -> list[int]:
+    """The size of the log after each transaction."""
+    return []
+
+
+@pytest.fixture
+def two(tmp_path: Path, commits: list[int]) -> Iterator[tuple[Context, list[Session]]]:
     """A broker with two live sessions of one lease."""
-    world, place = World(), Published(tmp_path)
+    world = World()
     case = world.opened()
     jobs = [world.job(), world.job()]
     envelopes = [case.session(job) for job in jobs]
     for job, envelope in zip(jobs, envelopes, strict=True):
         case.log_session(envelope, job)
-    with place.journal.transaction() as transaction:
-        for entry in world.log.entries:
-            transaction.append(entry.encode())
-        for digest, envelope in world.log.envelopes.items():
-            transaction.add_document(digest, envelope.encode())
-    identity = BrokerIdentity("broker-1", world.broker, "b1" * 32)
-    clock = SteadyClock(lambda: float(world.now), lambda: 0.0)
-    state = State(world.deployment, world.genesis.digest)
-    ledger = Ledger(place.journal, place.publisher(), state, identity, clock=clock, rng=world.rng)
-    ledger.fold()
-    context = Context(ledger, place.store, place.store, Anything(), Opener(), tmp_path)
-    with ledger.reading() as now:
-        found = now.requests[case.digest]
-        sessions = [
-            Session(
-                envelope.document(OpenSession),
-                digest=envelope.digest,
-                request=case.digest,
-                content=case.version.content,
-                entry=found.sessions[envelope.digest].entry,
-                not_after=int(found.lease.not_after),
-            )
-            for envelope in envelopes
-        ]
-    yield context, sessions
-    context.opener.close()
-    place.close()
+    with broker_of(world, tmp_path, commits) as context:
+        with context.ledger.reading() as now:
+            found = now.requests[case.digest]
+            sessions = [
+                Session(
+                    envelope.document(OpenSession),
+                    digest=envelope.digest,
+                    request=case.digest,
+                    content=case.version.content,
+                    entry=found.sessions[envelope.digest].entry,
+                    not_after=int(found.lease.not_after),
+                )
+                for envelope in envelopes
+            ]
+        yield context, sessions
 
 
 def test_a_session_that_has_ended_already_answers_with_its_own_outcome(two: tuple[Context, list[Session]]) -> None:
@@ -97,21 +78,11 @@ def test_a_job_that_closes_a_session_which_was_ended_for_it_is_no_refusal(two: t
 
 
 def test_all_sessions_of_a_stopped_lease_end_in_one_commit(
-    two: tuple[Context, list[Session]], monkeypatch: pytest.MonkeyPatch
+    two: tuple[Context, list[Session]], commits: list[int]
 ) -> None:
     context, sessions = two
     for session in sessions:
         context.sessions.add(session)
-    commits: list[int] = []
-
-    @contextmanager
-    def counted() -> Iterator[JournalTransaction]:
-        with whole() as transaction:
-            yield transaction
-        commits.append(transaction.size)
-
-    whole = context.ledger._journal.transaction
-    monkeypatch.setattr(context.ledger._journal, "transaction", counted)
     before = context.ledger.glance().size
     wipe(context, sessions[0].request, sessions[0].lease)
     assert len(commits) == 1

@@ -1,15 +1,17 @@
 """What the service adds to the use cases: a long poll misses nothing, and what is too much is refused, stops apart."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
 
 import grpc
 import pytest
 
-from custody.broker import requests, stops, uploads, versions
+from custody.broker import requests, stops, trust, uploads, versions
 from custody.broker.context import Context, Peer
 from custody.broker.refusals import Refusals
 from custody.documents.dsse import Envelope
@@ -17,7 +19,7 @@ from custody.documents.stop import Stop
 from custody.errors import NotFoundError
 from custody.server.changes import Changes
 from custody.server.guard import Guard
-from custody.server.often import MAX_FILED, Often
+from custody.server.often import MAX_FILED, MAX_LISTINGS, Often
 from custody.server.pools import Pools
 from custody.server.reads import Reads
 from custody.server.receipts import Receipts
@@ -162,6 +164,50 @@ def test_versions_are_counted_with_what_an_identity_files(monkeypatch: pytest.Mo
                 await way(ALICE)
             with pytest.raises(grpc.aio.AbortError, match="no log here"):
                 await way(BOB)
+        stage.pools.close()
+
+    asyncio.run(scene())
+
+
+def test_who_asks_for_a_hello_that_is_long_to_judge_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate chain is verified in a thread: the loop goes on meanwhile, with everybody else's calls."""
+    judged_in: list[threading.Thread] = []
+
+    def judge(*_: object) -> "Future[int]":
+        judged_in.append(threading.current_thread())
+        done: Future[int] = Future()
+        done.set_result(0)
+        return done
+
+    monkeypatch.setattr(trust, "hello", judge)
+    envelope = World().hello()
+
+    async def scene() -> None:
+        stage = Stage()
+        with pytest.raises(grpc.aio.AbortError, match="no log here"):
+            await stage.service.Hello(pb.Envelope(envelope=envelope.encode()), call(ALICE))
+        stage.pools.close()
+
+    asyncio.run(scene())
+    assert judged_in
+    assert judged_in[0] is not threading.current_thread()
+
+
+def test_listings_of_the_log_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each the store goes through all names."""
+    monkeypatch.setattr(trust, "log_names", lambda *_: [])
+
+    async def scene() -> None:
+        stage = Stage()
+
+        def listing(peer: Peer) -> Coroutine[Any, Any, pb.ListLogObjectsReply]:
+            return stage.service.ListLogObjects(pb.ListLogObjectsRequest(), call(peer))
+
+        for _ in range(MAX_LISTINGS):
+            await listing(ALICE)
+        with pytest.raises(grpc.aio.AbortError, match=r"UNAVAILABLE.*too many listings of the log"):
+            await listing(ALICE)
+        await listing(BOB)
         stage.pools.close()
 
     asyncio.run(scene())
