@@ -14,12 +14,15 @@ class Lying:
 
     def __init__(self, pages: Callable[[str], Sequence[str]]) -> None:
         self._pages = pages
+        self._asked = 0
 
     def call(self, work: Callable[[Any], Any]) -> Any:
         return work(self)
 
     def list_log_objects(self, prefix: str, after: str) -> Sequence[str]:
         del prefix
+        self._asked += 1
+        assert self._asked < 10, "it is asked for ever"
         return self._pages(after)
 
     def get_log_objects(self, paths: Sequence[str]) -> Sequence[bytes]:
