@@ -60,6 +60,14 @@ def test_a_copy_that_is_interrupted_shows_nothing_and_goes_on(site: SealSite, ta
     assert found.manifest.encode() == find_version(site.store, VERSION, [site.world.root]).manifest.encode()
 
 
+def test_what_a_copy_holds_is_durable_at_once(
+    site: SealSite, target: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever starts again believes what is there: a power cut must not have left a name without its bytes."""
+    monkeypatch.setattr(LocalStore, "unsettled_writer", lambda *_: pytest.fail("it may be there and empty"))
+    assert copied(site, target)
+
+
 def test_a_damaged_version_is_not_copied(site: SealSite, target: LocalStore) -> None:
     key = next(key for key in site.store.list("") if key.endswith(".floe"))
     damaged = bytearray(site.store.get(key))
