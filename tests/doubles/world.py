@@ -10,17 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
+from custody.app.dealing import sharing_of
 from custody.crypto import hpke, schedule
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sharing import Group as ShareGroup
-from custody.crypto.sharing import random_scalar, share_commitment, split
+from custody.crypto.sharing import random_scalar, split
 from custody.documents.actor import Person
 from custody.documents.content import Content, File
 from custody.documents.dsse import Document, Envelope, Signer, sign
 from custody.documents.hello import Hello
 from custody.documents.manifest import Manifest, Wrap
 from custody.documents.root import BrokerKey, Group, Log, NamedPerson, Owner, Root, Roster, Sealer
-from custody.documents.sharing import Sharing, SharingGroup, Slot, SlotHolder
+from custody.documents.sharing import Sharing, Slot
 from custody.entries.entry import DocumentRef, Entry, Party
 from custody.rules.state import State, VersionState
 from custody.rules.step import step
@@ -258,31 +259,8 @@ class World:
     def sharing(self, content: Content, /, **changes: Any) -> Sharing:
         """Make the sharing of a content: that of the roster which guards it."""
         roster = self.state.root.roster_for(content.version) or CUSTODIANS
-        vid, shares = bytes.fromhex(content.vid), self.shares[content.vid]
-
-        def holder(g: int, i: int, person: str) -> SlotHolder:
-            share = shares[Slot(group=g, index=i)]
-            return SlotHolder(person=person, commitment=share_commitment(vid, g, i, share.view).hex())
-
-        sharing = Sharing(
-            deployment=self.deployment,
-            version=content.version,
-            content=content.digest,
-            generation=U64(0),
-            roster=roster.name,
-            groups=tuple(
-                SharingGroup(
-                    name=group.name,
-                    threshold=group.threshold,
-                    slots=tuple(holder(g, i, person) for i, person in enumerate(group.members, start=1)),
-                )
-                for g, group in enumerate(roster.groups)
-            ),
-            reshare=None,
-            created=Time(self.now),
-            signer=content.sealer,
-        )
-        return msgspec.structs.replace(sharing, **changes)
+        sharing = sharing_of(content, roster, self.shares[content.vid])
+        return msgspec.structs.replace(sharing, **{"created": Time(self.now), **changes})
 
     def manifest(self, content: Envelope, sharing: Envelope) -> Manifest:
         """Wrap every share to every device of its holder. Wraps are random: only they differ from run to run."""
