@@ -136,7 +136,7 @@ def plan_of(session: Session, file: int) -> FilePlan:
 def read_segment(context: Context, session: Session, file: int, segment: int, out: memoryview) -> int:
     """Decrypt one segment into ``out`` and return its plaintext size; lease and budget are checked and charged first.
 
-    ``out`` has room for a whole segment. Raises ``DeniedError`` when the session is over, ``IntegrityError`` for
+    ``out`` has room for the segment. Raises ``DeniedError`` when the session is over, ``IntegrityError`` for
     ciphertext that is not the version's, ``UnavailableError`` when the store does not answer.
     """
     plan = plan_of(session, file)

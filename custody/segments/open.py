@@ -11,7 +11,7 @@ Whatever does not verify is wiped before the error, which names the file and the
 
 The opening pipeline is ``OpenFile.read_into``. ``threads`` lanes each take the next run of segments, and for each::
 
-    forward               from the file, or from the one long answer to the run, into the lane's scratch memory
+    stretch               from the file, or from the one long answer to the run, into the lane's scratch memory
     decrypt_into          straight to the segment's place in the caller's buffer, no copy between
     check                 the digest, while the segment is still in the processor's cache
 
@@ -36,7 +36,7 @@ from custody.errors import IntegrityError
 from custody.segments.buffers import BufferPool
 from custody.segments.lanes import Step, run_lanes, run_unordered
 from custody.segments.layout import FilePlan
-from custody.segments.streams import Progress, Reader, Sink, forward, ignore_progress, naming, write_all
+from custody.segments.streams import Progress, Reader, Sink, ignore_progress, naming, stretches, write_all
 
 __all__ = ["Give", "OpenFile", "SegmentChecker", "SegmentDecryptor", "read_digest_list"]
 
@@ -61,7 +61,7 @@ class SegmentDecryptor:
         self.plan = plan
         self.run: Final = max(1, min(plan.count, fetch // (plan.segment + OVERHEAD)))
         """Segments of a run, at most."""
-        self._reader = reader
+        self._stretch = stretches(reader)
         if reader.size != plan.stored_size:
             where = plan.segment_at(min(reader.size, plan.stored_size))
             what = "is cut off" if reader.size < plan.stored_size else "is not the end"
@@ -91,7 +91,7 @@ class SegmentDecryptor:
         """
         start, last = self.plan.locate(segments[0]).stored_offset, self.plan.locate(segments[-1])
         size = last.stored_offset + last.stored_length - start
-        with self._stored.take() as buffer, forward(self._reader, start, size) as fill:
+        with self._stored.take() as buffer, self._stretch(start, size) as fill:
             for i in segments:
                 where = self.plan.locate(i)
                 out, stored = place(i), buffer[: where.stored_length]

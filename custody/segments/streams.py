@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from custody.errors import FormatError, IntegrityError, UnavailableError
@@ -15,11 +16,11 @@ __all__ = [
     "Sink",
     "Source",
     "explained",
-    "forward",
     "ignore_finished",
     "ignore_progress",
     "naming",
     "read_full",
+    "stretches",
     "write_all",
 ]
 
@@ -66,13 +67,14 @@ class LongReader(Reader, Protocol):
         ...
 
 
-def forward(reader: Reader, offset: int, size: int) -> AbstractContextManager[Forward]:
-    """Return a stretch of any reader; one that is not long is asked for each piece."""
-    return reader.stretch(offset, size) if isinstance(reader, LongReader) else _pieces(reader, offset)
+def stretches(reader: Reader) -> Callable[[int, int], AbstractContextManager[Forward]]:
+    """Return what takes stretches of any reader, as ``LongReader.stretch`` does; others are asked for each piece."""
+    # Asked once for all segments: a protocol takes its time to say whether somebody keeps it.
+    return reader.stretch if isinstance(reader, LongReader) else partial(_pieces, reader)
 
 
 @contextmanager
-def _pieces(reader: Reader, offset: int) -> Iterator[Forward]:
+def _pieces(reader: Reader, offset: int, _size: int) -> Iterator[Forward]:
     at = offset
 
     def fill(buffer: memoryview) -> None:

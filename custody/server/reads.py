@@ -1,7 +1,7 @@
 """Serving plaintext: a segment is charged, decrypted and made into messages in a thread, then written.
 
-One copy is made of a segment between its decryption and gRPC: into the message. A stream holds the messages of one
-segment, or of two runs while few are served; the buffers that segments are decrypted in are the threads'.
+A segment is decrypted into the message that it leaves in. One that takes several messages is decrypted aside, in the
+threads' buffers, and copied once. A stream holds the messages of one segment, or of two runs while few are served.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from custody.segments.buffers import BufferPool
 from custody.server.guard import Guard
 from custody.server.pools import Pools
 from custody.server.streams import Stream, Streams
-from custody.wire.pieces import READ, join_piece
+from custody.wire.pieces import READ, blank_piece, join_piece
 from custody.wire.v1 import broker_pb2 as pb
 
 __all__ = ["PIECE", "RUN", "Reads", "add_reads"]
@@ -126,21 +126,32 @@ class Reads:
             pool.close()
 
     def _make(self, session: Session, file: int, run: range) -> "_Made":
-        """Decrypt segments, and copy them into messages. What precedes one that fails is paid for, and served."""
+        """Decrypt segments into messages. What precedes one that fails is paid for, and served."""
+        messages: list[bytes] = []
+        try:
+            plan = reading.plan_of(session, file)
+            for segment in run:
+                size = plan.locate(segment).length
+                make = self._one if size <= PIECE else self._several
+                messages += make(session, file, segment, size)
+        except CustodyError as error:
+            return _Made(messages, error)
+        return _Made(messages, None)
+
+    def _one(self, session: Session, file: int, segment: int, size: int) -> list[bytes]:
+        message, place = blank_piece(segment, 0, size)
+        reading.read_segment(self._context, session, file, segment, place)
+        return [message]
+
+    def _several(self, session: Session, file: int, segment: int, size: int) -> list[bytes]:
         room = int(session.content.segment)
         pool = self._buffers.get(room) or self._buffers.setdefault(room, BufferPool(room))
-        messages: list[bytes] = []
         with pool.take() as buffer:
-            for segment in run:
-                try:
-                    size = reading.read_segment(self._context, session, file, segment, buffer)
-                except CustodyError as error:
-                    return _Made(messages, error)
-                messages += [
-                    join_piece(segment, offset, buffer[offset : min(offset + PIECE, size)])
-                    for offset in range(0, max(1, size), PIECE)
-                ]
-        return _Made(messages, None)
+            reading.read_segment(self._context, session, file, segment, buffer)
+            return [
+                join_piece(segment, offset, buffer[offset : min(offset + PIECE, size)])
+                for offset in range(0, size, PIECE)
+            ]
 
 
 class _Made(NamedTuple):

@@ -7,10 +7,12 @@
     1a varint     length of data, then data, left out where there is none
 
 That is what every protobuf library writes, byte for byte. One that is asked to write a mebibyte copies it into the
-message, and again to the wire; one that reads copies it twice as well. Here the payload is copied into the message
-once, and read where it lies. Whatever comes in another form, which protobuf allows, is left to the library.
+message, and again to the wire; one that reads copies it twice as well. Here the payload is written where it belongs in
+the message, by whoever makes it, and read where it lies. Whatever comes in another form, which protobuf allows, is left
+to the library.
 """
 
+import ctypes
 from typing import Final, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -18,7 +20,7 @@ from google.protobuf.message import DecodeError
 from custody.errors import FormatError
 from custody.wire.v1 import broker_pb2 as pb
 
-__all__ = ["READ", "Piece", "join_piece", "split_piece"]
+__all__ = ["READ", "Piece", "blank_piece", "join_piece", "split_piece"]
 
 READ: Final = "/custody.v1.Broker/Read"
 
@@ -39,17 +41,41 @@ class Piece(NamedTuple):
     data: memoryview | bytes
 
 
-def join_piece(segment: int, offset: int, data: memoryview) -> bytes:
-    """Make the message."""
+# What the C API has for this: bytes of a length, whose content is written before anybody else has them.
+_new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.restype, _new_bytes.argtypes = ctypes.py_object, (ctypes.c_char_p, ctypes.c_ssize_t)
+_address_of = ctypes.pythonapi.PyBytes_AsString
+_address_of.restype, _address_of.argtypes = ctypes.c_void_p, (ctypes.py_object,)
+
+
+def blank_piece(segment: int, offset: int, size: int) -> tuple[bytes, memoryview]:
+    """Make a message whose payload is not written yet; return it, and the ``size`` bytes to write it to.
+
+    Until then it holds whatever lay in that memory: send it only once all of it was written, and nothing afterwards.
+    """
     head = bytearray()
-    for tag, value in ((_SEGMENT, segment), (_OFFSET, offset), (_DATA, len(data))):
+    for tag, value in ((_SEGMENT, segment), (_OFFSET, offset), (_DATA, size)):
         if value:
             head.append(tag)
             while value >= _MORE:
                 head.append(value & 0x7F | _MORE)
                 value >>= 7  # noqa: PLW2901 - eaten up
             head.append(value)
-    return b"".join((head, data))
+    message: bytes = _new_bytes(None, len(head) + size)
+    if not message:
+        return message, memoryview(bytearray())  # every empty bytes object is the same one
+    array = (ctypes.c_ubyte * len(message)).from_address(_address_of(message))
+    array.message = message  # type: ignore[attr-defined]  # as long as there is a view of it, it stays
+    whole = memoryview(array).cast("B")
+    whole[: len(head)] = head
+    return message, whole[len(head) :]
+
+
+def join_piece(segment: int, offset: int, data: memoryview) -> bytes:
+    """Make the message."""
+    message, place = blank_piece(segment, offset, len(data))
+    place[:] = data
+    return message
 
 
 def split_piece(message: bytes) -> Piece:

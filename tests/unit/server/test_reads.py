@@ -156,6 +156,20 @@ def test_every_byte_arrives_once_and_in_order_whatever_is_asked_for(sealed: Seal
     play(sealed, scene)
 
 
+def test_a_segment_of_several_messages_and_one_of_no_bytes_arrive_as_well() -> None:
+    longer = 5 * PIECE - 3  # a segment of four messages, and one of a whole and a part
+    for size, segment, messages in ((longer, 4 * PIECE, 5), (0, SEGMENT, 1)):
+
+        async def scene(stage: Stage, size: int = size, messages: int = messages) -> None:
+            reader = Reader(greedy=True)
+            await stage.read(reader)
+            assert stage.guard.refused == []
+            assert len(reader.taken) == messages
+            assert hashlib.sha256(reader.plaintext).digest() == hashlib.sha256(plaintext(size)).digest()
+
+        play(seal(plaintext(size), os.urandom, segment=segment), scene)
+
+
 def test_a_reader_that_takes_nothing_holds_the_first_segment_and_one_run(sealed: Sealed) -> None:
     async def scene(stage: Stage) -> None:
         reader = Reader()
@@ -225,5 +239,6 @@ def test_what_precedes_an_altered_segment_is_served(sealed: Sealed) -> None:
         await stage.read(reader)
         assert reader.plaintext == plaintext(COUNT * SEGMENT - 5)[: 3 * SEGMENT]
         assert "segment 3" in stage.guard.refused[0]
+        assert len(reader.taken) == 3  # and no message whose payload was never written
 
     play(broken, scene)

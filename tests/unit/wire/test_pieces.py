@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from custody.errors import FormatError
-from custody.wire.pieces import READ, Piece, join_piece, split_piece
+from custody.wire.pieces import READ, Piece, blank_piece, join_piece, split_piece
 from custody.wire.v1 import broker_pb2 as pb
 
 U64 = st.one_of(st.integers(0, 300), st.integers(0, (1 << 64) - 1))
@@ -56,6 +56,23 @@ def test_the_payload_is_not_copied_when_it_is_read() -> None:
     piece = split_piece(message)
     assert isinstance(piece.data, memoryview)
     assert piece.data.obj is message
+
+
+def test_a_payload_is_written_into_its_message_which_lives_as_long_as_its_place() -> None:
+    message, place = blank_piece(7, 0, 1 << 20)
+    address = id(message)
+    place[:] = bytes(range(256)) * 4096
+    assert plain(split_piece(message)) == (7, 0, bytes(range(256)) * 4096)
+    assert len(message) == len(join_piece(7, 0, place))
+    del message
+    others = [bytes(1 << 20) for _ in range(8)]  # would lie where it lay
+    assert address not in map(id, others)
+    assert place == bytes(range(256)) * 4096
+
+
+def test_a_message_without_content_is_nobodys_memory() -> None:
+    message, place = blank_piece(0, 0, 0)
+    assert (message, len(place)) == (b"", 0)
 
 
 def test_the_name_of_the_method_is_the_protos() -> None:
