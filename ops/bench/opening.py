@@ -40,11 +40,22 @@ class Loader:
             raise AssertionError
         return self._session.load_tensors(self._model.name, names, framework=self._model.framework)
 
+    def read_into(self, memory: memoryview) -> None:
+        """Read the whole file into memory that is there."""
+        if self._session is None:
+            raise AssertionError
+        self._session.readinto(self._model.name, memory)
+
     def close(self) -> None:
         """Close the session."""
         if self._session is not None:
             self._session.close()
         self._session = None
+
+    def reader(self, name: str, memory: memoryview, **more: Any) -> Contender:
+        """Return the reading of the whole file into memory that is there, as it is measured."""
+        size = len(memory)
+        return Contender(name, lambda: self.read_into(memory), before=self.open, after=self.close, size=size, **more)
 
     def contender(self, name: str, names: Sequence[str] | None = None, **more: Any) -> Contender:
         """Return the loading of all tensors, or some, as it is measured."""
