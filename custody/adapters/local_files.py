@@ -134,8 +134,10 @@ class LocalBlob:
         try:
             done = 0
             while done < len(buffer):
-                with explained(self._key):
+                try:  # not ``explained``: a block is what this costs most of
                     got = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+                except OSError as error:
+                    raise meaning(error, self._key) from error
                 if got == 0:
                     raise IntegrityError(f"store: {self._key} ends at byte {offset + done}")
                 done += got

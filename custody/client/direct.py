@@ -24,6 +24,8 @@ _REMOTE: Final = 8
 
 FETCH: Final = 16 << 20
 """Bytes of one GET at most: an answer that is long pays for the way to the store, and it takes no memory here."""
+_STRIDE: Final = 8 << 20
+"""Bytes of a file that a lane opens before it takes others: where two work on one huge page, both make it."""
 
 
 class DirectFile:
@@ -40,7 +42,7 @@ class DirectFile:
             expected = live.content.files[plan.index].digests
             digest_list = read_digest_list(plan, digests)
             self._checker = SegmentChecker(plan, live.digest_key(plan.index), digest_list, expected)
-            fetch = 0 if places.local else FETCH
+            fetch = _STRIDE if places.local else FETCH
             self._decryptor = stack.enter_context(
                 SegmentDecryptor(plan, live.file_key(plan.index), ciphertext, fetch=fetch)
             )

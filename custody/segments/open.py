@@ -15,10 +15,11 @@ The opening pipeline is ``OpenFile.read_into``. ``threads`` lanes each take the 
     decrypt_into          straight to the segment's place in the caller's buffer, no copy between
     check                 the digest, while the segment is still in the processor's cache
 
-Reading from a file, AES-GCM and BLAKE3 all leave the interpreter alone, so two lanes keep two cores busy. A store over
-a network is waited for: there lanes beyond the number of cores are the read-ahead, ``fetch`` bytes of one answer pay
-for its latency, and while a segment is opened the kernel receives the next. Scratch memory is one segment for each
-lane, whatever the size of the file.
+Reading from a file, AES-GCM and BLAKE3 all leave the interpreter alone, so two lanes keep two cores busy. What a run
+costs once is paid less often by long ones, and lanes that are far apart never touch the same huge page for the first
+time at once: the kernel would clear one for each, and throw one away. A store over a network is waited for: there lanes
+beyond the number of cores are the read-ahead, ``fetch`` bytes of one answer pay for its latency, and while a segment is
+opened the kernel receives the next. Scratch memory is one segment for each lane, whatever the size of the file.
 """
 
 import threading
@@ -32,11 +33,11 @@ from custody.crypto.digests import check_digest, check_segment, digest_at
 from custody.crypto.floe import HEADER_SIZE, OVERHEAD, Decryptor, Params
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import wipe
-from custody.errors import IntegrityError
+from custody.errors import FormatError, IntegrityError
 from custody.segments.buffers import BufferPool
 from custody.segments.lanes import Step, run_lanes, run_unordered
 from custody.segments.layout import FilePlan
-from custody.segments.streams import Progress, Reader, Sink, ignore_progress, naming, stretches, write_all
+from custody.segments.streams import Progress, Reader, Sink, ignore_progress, named, naming, stretches, write_all
 
 __all__ = ["Give", "OpenFile", "SegmentChecker", "SegmentDecryptor", "read_digest_list"]
 
@@ -54,7 +55,8 @@ class SegmentDecryptor:
     was cut or extended, for another file's header, and for a ciphertext made for two keys. ``file_key`` and ``reader``
     stay the caller's to close. ``close`` wipes the keys derived here.
 
-    ``fetch`` is how many stored bytes a run asks the store for at once, at least one segment.
+    ``fetch`` is how many stored bytes a run has, at least one segment; a store over a network is asked for all of them
+    at once.
     """
 
     def __init__(self, plan: FilePlan, file_key: SecretBytes, reader: Reader, *, fetch: int = 0) -> None:
@@ -95,10 +97,14 @@ class SegmentDecryptor:
             for i in segments:
                 where = self.plan.locate(i)
                 out, stored = place(i), buffer[: where.stored_length]
-                with naming(f"{self.plan.path}: segment {i}"):
+                try:
                     fill(stored)
-                with naming(self.plan.path):
+                except (IntegrityError, FormatError) as error:
+                    raise named(error, f"{self.plan.path}: segment {i}") from error
+                try:
                     self._decryptor.decrypt_into(i, where.is_final, stored, out)
+                except (IntegrityError, FormatError) as error:
+                    raise named(error, self.plan.path) from error
                 yield i, out[: where.length]
 
     def trim(self) -> None:
@@ -140,8 +146,10 @@ class SegmentChecker:
         if not 0 <= i < self.plan.count or len(plaintext) != self.plan.locate(i).length:
             wipe(plaintext)
             raise IntegrityError(f"{self.plan.path}: segment {i}: {len(plaintext)} bytes of plaintext")
-        with naming(self.plan.path):
+        try:
             check_segment(self._key, i, plaintext, digest_at(self._list, i))
+        except IntegrityError as error:
+            raise named(error, self.plan.path) from error
 
 
 class OpenFile:
@@ -169,7 +177,7 @@ class OpenFile:
     ) -> Self:
         """Open a file from its two blobs: first the digest list, then size and header. ``expected`` as above.
 
-        ``fetch`` is how many bytes of ciphertext one read asks for, at least one segment: 0 where reading is local.
+        ``fetch`` is how many bytes of ciphertext a run has, as for ``SegmentDecryptor``.
         """
         checker = SegmentChecker(plan, digest_key, read_digest_list(plan, digests), expected)
         return cls(SegmentDecryptor(plan, file_key, ciphertext, fetch=fetch), checker)
