@@ -24,8 +24,11 @@ from custody.audit.source import Source
 from custody.audit.tree import Bundles
 from custody.crypto import keys, svid
 from custody.documents.actor import Workload
-from custody.documents.dsse import Document, Envelope, Signature
-from custody.entries.entry import DocumentRef, Entry
+from custody.documents.dsse import Document, Envelope, Signature, pae
+from custody.documents.glance import glance_open
+from custody.documents.session import OpenSession
+from custody.entries.entry import DocumentRef
+from custody.entries.glance import Glance, glance
 from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundError
 from custody.rules.watching import LOG_END
 from custody.tlog.checkpoint import Checkpoint
@@ -182,7 +185,7 @@ class Examiner:
             for data, leaf, said in zip(entries[first:], leaves[first:], stated[first:], strict=True)
         ]
         if self._source.ahead:
-            named = (entry.documents for entry in parsed if isinstance(entry, Entry))
+            named = (entry.documents for entry in parsed if isinstance(entry, Glance))
             self._source.ahead([document_path(item.envelope) for documents in named for item in documents])
         examined = [
             _examine(self._source, task, entry, Examined(data, leaf, None if leaf == said else said, "", ()))
@@ -272,19 +275,19 @@ def _objects(task: Task) -> Iterator[str]:
     yield from map(kept_path, task.kept)
 
 
-def _parsed(data: bytes, task: Task) -> Entry | str | None:
-    """Parse an entry; say why it is none. ``None`` where it is not to be looked into."""
+def _parsed(data: bytes, task: Task) -> Glance | str | None:
+    """Judge an entry's form; say why it is none. ``None`` where it is not to be looked into."""
     if task.structure and not (b'"type":"root"' in data or all(part in data for part in _END)):
         return None
     try:
-        return Entry.parse(data)
+        return glance(data)
     except FormatError as error:
         return error.message
 
 
-def _examine(source: Source, task: Task, entry: Entry | str | None, plain: Examined) -> Examined:
+def _examine(source: Source, task: Task, entry: Glance | str | None, plain: Examined) -> Examined:
     """Add to what is ``plain`` what an entry says."""
-    if isinstance(entry, Entry):
+    if isinstance(entry, Glance):
         if not entry.documents:
             return plain
         documents = tuple(_document(source, reference, entry, task.anchors) for reference in entry.documents)
@@ -294,7 +297,11 @@ def _examine(source: Source, task: Task, entry: Entry | str | None, plain: Exami
     return plain if plain.stated is not None else plain._replace(data=b"")
 
 
-def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anchors | None) -> Read | Flaw | None:
+def _document(source: Source, reference: DocumentRef, entry: Glance, anchors: Anchors | None) -> Read | Flaw | None:
+    if reference.kind == "open":
+        read = _opened(source, reference, anchors, entry.time)
+        if read is not None:
+            return read
     envelope = inline_document(source, reference, entry.type)
     if isinstance(envelope, Flaw):
         return envelope
@@ -306,18 +313,41 @@ def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anc
     except FormatError:
         return None  # the rule that asks for it says why it is none
     actors = workloads(document)
-    path = _verified(envelope, actors[0], anchors, int(entry.time)) if len(actors) == 1 else None
     signatures = tuple((signature.keyid, signature.sig) for signature in envelope.signatures)
+    path = None
+    if len(actors) == len(signatures) == 1:
+        path = _verified(actors[0].x5c, signatures[0][1], envelope.signed_bytes, anchors, entry.time)
     return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path)
 
 
-def _verified(envelope: Envelope, actor: Workload, anchors: Anchors | None, at: int) -> tuple[str, int, int] | None:
+def _opened(source: Source, reference: DocumentRef, anchors: Anchors | None, at: int) -> Read | None:
+    """Read a job's open document of the common shape; ``None`` for anything else, which is read with care."""
+    try:
+        data = source.fetch(document_path(reference.envelope))
+    except (FormatError, IntegrityError, NotFoundError):
+        return None
+    if hashlib.sha256(data).hexdigest() != reference.envelope:
+        return None
+    opened = glance_open(data)
+    if opened is None or len(opened.payload) > _LARGE:
+        return None
+    signed = pae(OpenSession.payload_type, opened.payload)
+    if hashlib.sha256(signed).hexdigest() != reference.document:
+        return None
+    path = _verified(opened.x5c, opened.signature, signed, anchors, at)
+    signatures = ((opened.keyid, opened.signature),)
+    return Read(opened.payload, OpenSession.payload_type, signatures, reference.document, path)
+
+
+def _verified(
+    x5c: Sequence[bytes], signature: bytes, signed: bytes, anchors: Anchors | None, at: int
+) -> tuple[str, int, int] | None:
     """Verify what a workload signed; ``None`` where that fails or cannot be done, and the judge does it."""
     if anchors is None:
         return None
     try:
-        path = svid.check_path(actor.x5c, anchors.roots, anchors.trust_domain, at)
-        keys.verify_svid_signature(actor.x5c[0], envelope.only_signature().sig, envelope.signed_bytes)
+        path = svid.check_path(x5c, anchors.roots, anchors.trust_domain, at)
+        keys.verify_svid_signature(x5c[0], signature, signed)
     except CustodyError:
         return None
     return path.identity, path.begin, path.end

@@ -9,11 +9,10 @@ RSA keys, as the library demands; an Ed25519 key is possible in a leaf only.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -49,8 +48,7 @@ _RSA_BITS: Final = 8192
 _RSA_EXPONENT: Final = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """A way from a leaf to a root: whose it is, and from when to when (seconds, both included) all of it is valid."""
 
     identity: str
