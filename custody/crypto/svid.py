@@ -26,6 +26,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from custody.crypto.certificate import parsed
 from custody.errors import FormatError, IntegrityError
 
 __all__ = ["Path", "check_authority", "check_chain", "check_path", "identity_of", "remember_path", "validity"]
@@ -215,7 +216,7 @@ def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
 def _load(der: bytes) -> x509.Certificate:
     """A check reads its leaf several times, and a job signs several documents with one certificate."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = parsed(der)
         sound = certificate.serial_number > 0  # RFC 5280 section 4.1.2.2; this version of the library only warns
     except _MALFORMED as error:
         message = "certificate: not a DER certificate"
