@@ -3,7 +3,8 @@
 Of each bundle: its entries, their leaf hashes, those that the tiles state; each entry parsed, its documents read,
 their digests and their form. What a workload signed carries its own certificate, so its signature is verified here as
 well, and its chain under the trust root that was in force when the work was given out; should another one be in force
-at the entry, ``custody.audit.judge`` verifies it again.
+at the entry, ``custody.audit.judge`` verifies it again. What a person or broker signed is verified with the key that
+this root has under the key id; which key it must be, the judge knows.
 
 Nothing here is a judgement: it is what the judge would find out by itself. Results go from process to process
 (``encode_bundles``), so they are records of bytes and text.
@@ -11,7 +12,7 @@ Nothing here is a judgement: it is what the judge would find out by itself. Resu
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -65,13 +66,14 @@ _LARGE: Final = 1 << 16  # bytes: a document beyond is read again by the judge, 
 
 class Anchors(NamedTuple):
     """What the trust root of an epoch asks for: to which SPIFFE roots certificate chains must lead, and who must have
-    signed checkpoints.
+    signed checkpoints; and the Ed25519 keys of persons and brokers, by key id.
     """
 
     epoch: int
     roots: tuple[bytes, ...]
     trust_domain: str
     policy: Policy
+    keys: Mapping[str, bytes]
 
 
 class Task(NamedTuple):
@@ -98,8 +100,8 @@ class Flaw(Struct, frozen=True, array_like=True, gc=False, tag=0):
 
 
 class Read(Struct, frozen=True, array_like=True, gc=False, tag=1):
-    """A document as it was read and parsed, and the path of the certificate of the workload that signed it, if one did
-    and it was verified.
+    """A document as it was read and parsed; the path of the certificate of the workload that signed it, if one did and
+    it was verified; and the Ed25519 key that was found to have made the one signature.
     """
 
     payload: bytes
@@ -107,11 +109,15 @@ class Read(Struct, frozen=True, array_like=True, gc=False, tag=1):
     signatures: tuple[tuple[str, bytes], ...]
     digest: str
     path: tuple[str, int, int] | None
+    key: bytes | None = None
 
     def envelope(self, envelope_digest: str) -> Envelope:
         """Return the envelope that was parsed."""
         signatures = tuple(Signature(keyid=keyid, sig=sig) for keyid, sig in self.signatures)
-        return Envelope.recall(self.payload, self.payload_type, signatures, self.digest, envelope_digest)
+        envelope = Envelope.recall(self.payload, self.payload_type, signatures, self.digest, envelope_digest)
+        if self.key is not None:
+            envelope.believe_signature(self.key)
+        return envelope
 
 
 class Examined(Struct, frozen=True, array_like=True, gc=False):
@@ -332,10 +338,24 @@ def _document(source: Source, reference: DocumentRef, entry: Glance, anchors: An
         return None  # the rule that asks for it says why it is none
     actors = workloads(document)
     signatures = tuple((signature.keyid, signature.sig) for signature in envelope.signatures)
-    path = None
+    path = key = None
     if len(actors) == len(signatures) == 1:
         path = _verified(actors[0].x5c, signatures[0][1], envelope.signed_bytes, anchors, entry.time)
-    return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path)
+    elif not actors:
+        key = _signer(envelope, anchors)
+    return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path, key)
+
+
+def _signer(envelope: Envelope, anchors: Anchors | None) -> bytes | None:
+    """Return the Ed25519 key of a person or broker that alone signed; ``None`` where the judge must see for itself."""
+    if anchors is None:
+        return None
+    with suppress(CustodyError):
+        key = anchors.keys.get(envelope.only_signature().keyid)
+        if key is not None:
+            envelope.require_signature(key)
+            return key
+    return None
 
 
 def _opened(source: Source, reference: DocumentRef, anchors: Anchors | None, at: int) -> Read | None:

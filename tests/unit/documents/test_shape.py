@@ -12,11 +12,11 @@ from msgspec import Meta
 
 from custody.documents.codec import Record
 from custody.documents.dsse import Envelope, Signature
-from custody.documents.glance import PAYLOAD, Opened, glance_open
+from custody.documents.glance import PAYLOAD, Opened, glance_open, read_envelope
 from custody.documents.session import OpenSession
 from custody.documents.shape import Narrow, shape
 from custody.entries.entry import Entry
-from custody.entries.glance import SHAPES, Glance, glance
+from custody.entries.glance import SHAPES, Glance, glance, read_entry
 from custody.errors import FormatError
 from custody.values import U64, Digest, Name
 from tests.doubles import samples
@@ -58,6 +58,8 @@ def sound(data: bytes, kind: str) -> bool:
     if SHAPES[kind].fullmatch(data) is None:
         return False
     assert glanced_entry(data) == parsed_entry(data)
+    if parsed_entry(data) is not None:
+        assert read_entry(data).encode() == data
     return True
 
 
@@ -66,11 +68,25 @@ def sound_open(data: bytes) -> bool:
     if opened is None:
         return False
     assert opened == parsed_open(data)
+    read, parsed = read_envelope(data), Envelope.parse(data)
+    assert (read, read.digest, read.envelope_digest) == (parsed, parsed.digest, parsed.envelope_digest)
     return True
 
 
 def sealed(payload: bytes) -> bytes:
     return Envelope(payload=payload, payloadType=OPEN.payloadType, signatures=OPEN.signatures).encode()
+
+
+def test_what_is_not_common_is_parsed_as_ever() -> None:
+    for entry in samples.entries().values():
+        assert read_entry(entry.encode()).encode() == entry.encode()
+    for envelope in samples.envelopes().values():
+        assert read_envelope(envelope.encode()) == envelope
+    for data in (b"", INTENT + b" ", b" " * 70_000, OUTCOME[:-1]):
+        with pytest.raises(FormatError):
+            read_entry(data)
+        with pytest.raises(FormatError):
+            read_envelope(data)
 
 
 def one_off(data: bytes) -> Iterator[bytes]:
