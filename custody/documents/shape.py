@@ -1,7 +1,7 @@
 """The bytes of a kind of record as one regular expression: what it matches, ``decode`` accepts.
 
-A log says nearly the same thing a million times. To parse each strictly, encode it again and compare takes ten times as
-long as to match it, and whoever only needs two of its members need not decode it at all. So a shape is made from the
+A log says nearly the same thing a million times. To parse each strictly, encode it again and compare takes five times
+as long as to match it, and whoever only needs two of its members need not decode it at all. So a shape is made from the
 very types that ``custody.documents.codec`` parses by, narrowed to what is common: one entry type, one document, no
 member that is rare. It is sound and not complete: what it does not match may be good, and is parsed.
 
