@@ -7,7 +7,7 @@ log is examined by the caller: starting processes would take longer.
 import gc
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from custody.adapters.local_reader import LocalReader
-from custody.audit.examine import Bundle, Examine, Examiner, Task, inline
+from custody.audit.examine import Bundle, Examine, Examiner, Task, decode_bundles, encode_bundles, inline
 from custody.audit.source import MAX_OBJECT, Source
 
 __all__ = ["directory_source", "pooled"]
@@ -58,10 +58,10 @@ def _together(directory: Path, workers: int, first: Task, tasks: Iterator[Task])
     gc.set_threshold(*_COLLECT)
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_open, initargs=(directory,))
     try:
-        given: deque[Future[Sequence[Bundle]]] = deque([pool.submit(_examine, first)])
+        given: deque[Future[bytes]] = deque([pool.submit(_examine, first)])
         given += [pool.submit(_examine, task) for task in islice(tasks, _AHEAD * workers - 1)]
         while given:
-            yield from given.popleft().result()
+            yield from decode_bundles(given.popleft().result())
             given += [pool.submit(_examine, task) for task in islice(tasks, 1)]
     finally:
         pool.shutdown(cancel_futures=True)
@@ -78,7 +78,7 @@ def _open(directory: Path) -> None:
     _examiner = Examiner(directory_source(LocalReader(directory)))
 
 
-def _examine(task: Task) -> Sequence[Bundle]:
+def _examine(task: Task) -> bytes:
     if _examiner is None:
         raise RuntimeError("this process was not prepared")
-    return [_examiner.bundle(task, index) for index in range(task.first, task.last)]
+    return encode_bundles([_examiner.bundle(task, index) for index in range(task.first, task.last)])

@@ -3,19 +3,23 @@
 Of each bundle: its entries, their leaf hashes, those that the tiles state; each entry parsed, its documents read,
 their digests and their form. What a workload signed carries its own certificate, so its signature is verified here as
 well, and its chain under the trust root that was in force when the work was given out; should another one be in force
-at the entry, ``custody.audit.judge`` verifies it again.
+at the entry, ``custody.audit.judge`` verifies it again. What a person or broker signed is verified with the key that
+this root has under the key id; which key it must be, the judge knows.
 
-Nothing here is a judgement: it is what the judge would find out by itself. Results go from process to process, so they
-are tuples of bytes and text.
+Nothing here is a judgement: it is what the judge would find out by itself. Results go from process to process
+(``encode_bundles``), so they are records of bytes and text.
 """
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from custody.audit.checkpoints import Claim, Cosigned, Kept, cosigned, kept_path
 from custody.audit.kinds import KINDS
@@ -24,8 +28,11 @@ from custody.audit.source import Source
 from custody.audit.tree import Bundles
 from custody.crypto import keys, svid
 from custody.documents.actor import Workload
-from custody.documents.dsse import Document, Envelope, Signature
-from custody.entries.entry import DocumentRef, Entry
+from custody.documents.dsse import Document, Envelope, Signature, pae
+from custody.documents.glance import glance_open
+from custody.documents.session import OpenSession
+from custody.entries.entry import DocumentRef
+from custody.entries.glance import Glance, glance
 from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundError
 from custody.rules.watching import LOG_END
 from custody.tlog.checkpoint import Checkpoint
@@ -43,7 +50,9 @@ __all__ = [
     "Flaw",
     "Read",
     "Task",
+    "decode_bundles",
     "document_path",
+    "encode_bundles",
     "inline",
     "inline_document",
     "read_document",
@@ -57,13 +66,14 @@ _LARGE: Final = 1 << 16  # bytes: a document beyond is read again by the judge, 
 
 class Anchors(NamedTuple):
     """What the trust root of an epoch asks for: to which SPIFFE roots certificate chains must lead, and who must have
-    signed checkpoints.
+    signed checkpoints; and the Ed25519 keys of persons and brokers, by key id.
     """
 
     epoch: int
     roots: tuple[bytes, ...]
     trust_domain: str
     policy: Policy
+    keys: Mapping[str, bytes]
 
 
 class Task(NamedTuple):
@@ -82,16 +92,16 @@ class Task(NamedTuple):
     kept: tuple[int, ...] = ()
 
 
-class Flaw(NamedTuple):
+class Flaw(Struct, frozen=True, array_like=True, gc=False, tag=0):
     """Why there is no document: the code and the text of a finding."""
 
     code: str
     text: str
 
 
-class Read(NamedTuple):
-    """A document as it was read and parsed, and the path of the certificate of the workload that signed it, if one did
-    and it was verified.
+class Read(Struct, frozen=True, array_like=True, gc=False, tag=1):
+    """A document as it was read and parsed; the path of the certificate of the workload that signed it, if one did and
+    it was verified; and the Ed25519 key that was found to have made the one signature.
     """
 
     payload: bytes
@@ -99,14 +109,18 @@ class Read(NamedTuple):
     signatures: tuple[tuple[str, bytes], ...]
     digest: str
     path: tuple[str, int, int] | None
+    key: bytes | None = None
 
     def envelope(self, envelope_digest: str) -> Envelope:
         """Return the envelope that was parsed."""
         signatures = tuple(Signature(keyid=keyid, sig=sig) for keyid, sig in self.signatures)
-        return Envelope.recall(self.payload, self.payload_type, signatures, self.digest, envelope_digest)
+        envelope = Envelope.recall(self.payload, self.payload_type, signatures, self.digest, envelope_digest)
+        if self.key is not None:
+            envelope.believe_signature(self.key)
+        return envelope
 
 
-class Examined(NamedTuple):
+class Examined(Struct, frozen=True, array_like=True, gc=False):
     """An entry's bytes and leaf hash; ``problem`` says why they are no entry. ``stated`` is the hash in the tiles where
     it differs. ``documents`` are in the order of the entry; ``None`` is one that the judge reads. Where only the
     structure is asked for, the bytes are left out of all but roots and ends.
@@ -119,16 +133,29 @@ class Examined(NamedTuple):
     documents: tuple[Read | Flaw | None, ...]
 
 
-class Bundle(NamedTuple):
+class Bundle(Struct, frozen=True, array_like=True):
     """A bundle's entries from ``start`` on; ``entries`` is ``None`` where it cannot be read."""
 
     path: str
-    entries: Sequence[Examined] | None
-    findings: Sequence[Finding]
+    entries: list[Examined] | None
+    findings: list[Finding]
     epoch: int
     """Of the anchors that paths and checkpoints were verified with."""
-    kept: Sequence[Kept] = ()
+    kept: list[Kept] = []
     """The kept checkpoints that could be read."""
+
+
+_decoder: Final = msgspec.msgpack.Decoder(list[Bundle])
+
+
+def encode_bundles(bundles: list[Bundle]) -> bytes:
+    """Return what another process sends: half of what pickling costs, and one object to hand over."""
+    return msgspec.msgpack.encode(bundles)
+
+
+def decode_bundles(data: bytes) -> list[Bundle]:
+    """Return what ``encode_bundles`` was given."""
+    return _decoder.decode(data)
 
 
 Examine = Callable[[Iterator[Task]], Generator[Bundle, None, None]]
@@ -182,7 +209,7 @@ class Examiner:
             for data, leaf, said in zip(entries[first:], leaves[first:], stated[first:], strict=True)
         ]
         if self._source.ahead:
-            named = (entry.documents for entry in parsed if isinstance(entry, Entry))
+            named = (entry.documents for entry in parsed if isinstance(entry, Glance))
             self._source.ahead([document_path(item.envelope) for documents in named for item in documents])
         examined = [
             _examine(self._source, task, entry, Examined(data, leaf, None if leaf == said else said, "", ()))
@@ -190,7 +217,7 @@ class Examiner:
         ]
         return Bundle(path, examined, report.findings, epoch, self._kept(task, index, epoch))
 
-    def _kept(self, task: Task, index: int, epoch: int) -> Sequence[Kept]:
+    def _kept(self, task: Task, index: int, epoch: int) -> list[Kept]:
         """Read and verify the checkpoints kept in a bundle. What is not as it must be, the judge reads again."""
         found = []
         begin = bisect_right(task.kept, index * TILE_WIDTH)
@@ -272,29 +299,33 @@ def _objects(task: Task) -> Iterator[str]:
     yield from map(kept_path, task.kept)
 
 
-def _parsed(data: bytes, task: Task) -> Entry | str | None:
-    """Parse an entry; say why it is none. ``None`` where it is not to be looked into."""
+def _parsed(data: bytes, task: Task) -> Glance | str | None:
+    """Judge an entry's form; say why it is none. ``None`` where it is not to be looked into."""
     if task.structure and not (b'"type":"root"' in data or all(part in data for part in _END)):
         return None
     try:
-        return Entry.parse(data)
+        return glance(data)
     except FormatError as error:
         return error.message
 
 
-def _examine(source: Source, task: Task, entry: Entry | str | None, plain: Examined) -> Examined:
+def _examine(source: Source, task: Task, entry: Glance | str | None, plain: Examined) -> Examined:
     """Add to what is ``plain`` what an entry says."""
-    if isinstance(entry, Entry):
+    if isinstance(entry, Glance):
         if not entry.documents:
             return plain
         documents = tuple(_document(source, reference, entry, task.anchors) for reference in entry.documents)
-        return Examined(plain.data, plain.leaf, None, "", documents)  # a million times: ``_replace`` is slow
+        return Examined(plain.data, plain.leaf, None, "", documents)
     if isinstance(entry, str):
-        return plain._replace(problem=entry)
-    return plain if plain.stated is not None else plain._replace(data=b"")
+        return Examined(plain.data, plain.leaf, None, entry, ())
+    return plain if plain.stated is not None else Examined(b"", plain.leaf, None, "", ())
 
 
-def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anchors | None) -> Read | Flaw | None:
+def _document(source: Source, reference: DocumentRef, entry: Glance, anchors: Anchors | None) -> Read | Flaw | None:
+    if reference.kind == "open":
+        read = _opened(source, reference, anchors, entry.time)
+        if read is not None:
+            return read
     envelope = inline_document(source, reference, entry.type)
     if isinstance(envelope, Flaw):
         return envelope
@@ -306,18 +337,55 @@ def _document(source: Source, reference: DocumentRef, entry: Entry, anchors: Anc
     except FormatError:
         return None  # the rule that asks for it says why it is none
     actors = workloads(document)
-    path = _verified(envelope, actors[0], anchors, int(entry.time)) if len(actors) == 1 else None
     signatures = tuple((signature.keyid, signature.sig) for signature in envelope.signatures)
-    return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path)
+    path = key = None
+    if len(actors) == len(signatures) == 1:
+        path = _verified(actors[0].x5c, signatures[0][1], envelope.signed_bytes, anchors, entry.time)
+    elif not actors:
+        key = _signer(envelope, anchors)
+    return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path, key)
 
 
-def _verified(envelope: Envelope, actor: Workload, anchors: Anchors | None, at: int) -> tuple[str, int, int] | None:
+def _signer(envelope: Envelope, anchors: Anchors | None) -> bytes | None:
+    """Return the Ed25519 key of a person or broker that alone signed; ``None`` where the judge must see for itself."""
+    if anchors is None:
+        return None
+    with suppress(CustodyError):
+        key = anchors.keys.get(envelope.only_signature().keyid)
+        if key is not None:
+            envelope.require_signature(key)
+            return key
+    return None
+
+
+def _opened(source: Source, reference: DocumentRef, anchors: Anchors | None, at: int) -> Read | None:
+    """Read a job's open document of the common shape; ``None`` for anything else, which is read with care."""
+    try:
+        data = source.fetch(document_path(reference.envelope))
+    except (FormatError, IntegrityError, NotFoundError):
+        return None
+    if hashlib.sha256(data).hexdigest() != reference.envelope:
+        return None
+    opened = glance_open(data)
+    if opened is None or len(opened.payload) > _LARGE:
+        return None
+    signed = pae(OpenSession.payload_type, opened.payload)
+    if hashlib.sha256(signed).hexdigest() != reference.document:
+        return None
+    path = _verified(opened.x5c, opened.signature, signed, anchors, at)
+    signatures = ((opened.keyid, opened.signature),)
+    return Read(opened.payload, OpenSession.payload_type, signatures, reference.document, path)
+
+
+def _verified(
+    x5c: Sequence[bytes], signature: bytes, signed: bytes, anchors: Anchors | None, at: int
+) -> tuple[str, int, int] | None:
     """Verify what a workload signed; ``None`` where that fails or cannot be done, and the judge does it."""
     if anchors is None:
         return None
     try:
-        path = svid.check_path(actor.x5c, anchors.roots, anchors.trust_domain, at)
-        keys.verify_svid_signature(actor.x5c[0], envelope.only_signature().sig, envelope.signed_bytes)
+        path = svid.check_path(x5c, anchors.roots, anchors.trust_domain, at)
+        keys.verify_svid_signature(x5c[0], signature, signed)
     except CustodyError:
         return None
     return path.identity, path.begin, path.end

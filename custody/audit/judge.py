@@ -105,7 +105,8 @@ class Judge:
         if not self.state.roots:
             return None
         root = self.state.root
-        return Anchors(len(self.state.roots) - 1, root.spiffe_roots, root.trust_domain, root.checkpoint_policy)
+        policy, keys = root.checkpoint_policy, root.signing_keys
+        return Anchors(len(self.state.roots) - 1, root.spiffe_roots, root.trust_domain, policy, keys)
 
     def lost(self, index: int, data: bytes) -> None:
         """Go on without an entry that cannot be believed. What ``data`` claims is used to tell what may follow."""

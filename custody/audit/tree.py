@@ -31,28 +31,36 @@ class TileCheck:
         self._report = report
         self._frontier = frontier or Frontier()
         self._rows = dict(rows or {})
+        self._waiting: list[bytes] = []  # leaves of the last tile that are hashed together
 
     @property
     def edge(self) -> list[bytes]:
         """The hashes of the right edge."""
+        self._take()
         return list(self._frontier.edge)
 
     @property
     def rows(self) -> dict[int, list[bytes]]:
         """The hashes of the tiles that are not full, by level."""
+        self._take()
         return self._rows
 
     @property
     def size(self) -> int:
         """Number of leaves so far."""
-        return self._frontier.size
+        return self._frontier.size + len(self._waiting)
 
     def root(self) -> bytes:
         """Return the root of the tree so far."""
+        self._take()
         return self._frontier.root()
 
     def append(self, leaf: bytes) -> None:
         """Add a leaf hash; compare each tile that it completes."""
+        if (self.size + 1) % TILE_WIDTH:
+            self._waiting.append(leaf)
+            return
+        self._take()
         for node in self._frontier.append(leaf):
             level, rest = divmod(node.level, TILE_HEIGHT)
             if rest:
@@ -65,8 +73,16 @@ class TileCheck:
                 self._partials(tile, row)
                 self._rows[level] = []
 
+    def _take(self) -> None:
+        """Put the leaves that wait into the tree; none of them completes a tile."""
+        if self._waiting:
+            self._frontier.extend(self._waiting)
+            self._rows.setdefault(0, []).extend(self._waiting)
+            self._waiting.clear()
+
     def finish(self) -> None:
         """Compare the partial tiles of the right edge, as a published checkpoint of this size needs them."""
+        self._take()
         for level, row in self._rows.items():
             if row:
                 index = (self.size >> TILE_HEIGHT * level) // TILE_WIDTH

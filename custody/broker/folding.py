@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from custody.documents.dsse import Envelope
+from custody.documents.glance import read_envelope
 from custody.entries.entry import Entry
+from custody.entries.glance import read_entry
 from custody.ports import Journal
 from custody.rules.ahead import Claims, Proof, believe, claims_of
 from custody.rules.state import State
@@ -60,12 +62,12 @@ def _pages(journal: Journal, state: State) -> Iterator[_Page]:
     start = 0
     while rows := journal.rows(start, _PAGE):
         start += len(rows)
-        entries = [Entry.parse(row.entry) for row in rows]
+        entries = [read_entry(row.entry) for row in rows]
         named = {item.envelope for entry in entries for item in entry.documents}
         stored = journal.documents(named)
         if lost := named - stored.keys():
             journal.document(min(lost))  # says that it is not there
-        envelopes = {digest: Envelope.parse(data) for digest, data in stored.items()}
+        envelopes = {digest: read_envelope(data) for digest, data in stored.items()}
         leaves = [leaf_hash(row.entry).hex() for row in rows]
         claims = claims_of(entries, envelopes, state.root if state.roots else None)
         yield _Page(list(zip(entries, leaves, strict=True)), envelopes, claims)

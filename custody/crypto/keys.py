@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from custody.crypto import hpke
+from custody.crypto.certificate import parsed
 from custody.crypto.encoding import lp
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import is_valid_point
@@ -133,7 +134,7 @@ def _check_of(key: object) -> _Check:
 def _svid_check(leaf_der: bytes) -> _Check:
     """Return what verifies with the key of a certificate; a job signs several documents with one."""
     try:
-        key = x509.load_der_x509_certificate(leaf_der).public_key()
+        key = parsed(leaf_der).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise FormatError("SVID: not an X.509 certificate with a usable key") from error
     return _check_of(key)

@@ -9,11 +9,10 @@ RSA keys, as the library demands; an Ed25519 key is possible in a leaf only.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,6 +26,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from custody.crypto.certificate import parsed
 from custody.errors import FormatError, IntegrityError
 
 __all__ = ["Path", "check_authority", "check_chain", "check_path", "identity_of", "remember_path", "validity"]
@@ -49,8 +49,7 @@ _RSA_BITS: Final = 8192
 _RSA_EXPONENT: Final = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(NamedTuple):
     """A way from a leaf to a root: whose it is, and from when to when (seconds, both included) all of it is valid."""
 
     identity: str
@@ -217,7 +216,7 @@ def _extension(certificate: x509.Certificate, kind: type[_E]) -> _E | None:
 def _load(der: bytes) -> x509.Certificate:
     """A check reads its leaf several times, and a job signs several documents with one certificate."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = parsed(der)
         sound = certificate.serial_number > 0  # RFC 5280 section 4.1.2.2; this version of the library only warns
     except _MALFORMED as error:
         message = "certificate: not a DER certificate"

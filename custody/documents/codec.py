@@ -72,7 +72,7 @@ def _recaller(kind: type[Any]) -> "msgspec.json.Decoder[Any]":
     ]
     unchecked = {"__post_init__": lambda _: None}
     again = msgspec.defstruct(kind.__name__, fields, bases=(kind,), namespace=unchecked, frozen=True, kw_only=True)
-    return msgspec.json.Decoder(again, dec_hook=_dec_hook, strict=True)
+    return msgspec.json.Decoder(again, dec_hook=_recalled, strict=True)
 
 
 @cache
@@ -100,6 +100,11 @@ def _dec_hook(kind: type, value: object) -> object:
         message = f"expected a string, got {type(value).__name__}"
         raise ValueError(message)
     return parse(value)
+
+
+@lru_cache(maxsize=8192)  # asked without a Python function in between: a million entries have nine million values
+def _recalled(kind: type, value: str) -> object:
+    return _PARSERS[kind](value)
 
 
 def _reason(error: Exception) -> str:

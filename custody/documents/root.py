@@ -263,6 +263,10 @@ class Root(Document, frozen=True, kw_only=True):
         return {person.id: person for person in self.persons}
 
     @cached_property
+    def _brokers(self) -> Mapping[str, BrokerKey]:
+        return {broker.id: broker for broker in self.brokers}
+
+    @cached_property
     def _guards(self) -> Mapping[str, Roster]:
         return {pattern: roster for roster in self.rosters for pattern in roster.guards}
 
@@ -291,7 +295,7 @@ class Root(Document, frozen=True, kw_only=True):
 
     def broker(self, broker_id: str) -> BrokerKey | None:
         """Return the broker with this id, if the root names one."""
-        return next((broker for broker in self.brokers if broker.id == broker_id), None)
+        return self._brokers.get(broker_id)
 
     def device(self, key: str) -> tuple[NamedPerson, Device] | None:
         """Return the person and device behind a key id (hex), if any."""

@@ -1,8 +1,9 @@
 """What a rule sees: the state so far, the entry, its place in the log, and the documents it names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from custody.documents.actor import Actor
 from custody.documents.dsse import Document, Envelope
@@ -19,8 +20,7 @@ MAX_SKEW: Final = 300
 _D = TypeVar("_D", bound=Document)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """One entry to be judged. ``place`` is its index and leaf hash; ``documents`` are envelopes by envelope digest."""
 
     state: State

@@ -60,16 +60,13 @@ class Used:
 
     def add(self, digest: str) -> None:
         """Remember a digest."""
-        if digest not in self:
-            self._put(bytes.fromhex(digest[: 2 * _SIZE]))
-
-    def _put(self, key: bytes) -> None:
-        number = key[0] << 8 | key[1]
+        key = bytes.fromhex(digest[: 2 * _SIZE])
+        number, item = key[0] << 8 | key[1], key[2:]
         bucket = self._buckets[number]
         if bucket is None:
-            self._buckets[number] = bytearray(key[2:])
-        else:
-            bucket += key[2:]
+            self._buckets[number] = bytearray(item)
+        elif not _find(bucket, item):
+            bucket += item
 
 
 def _items(bucket: bytearray | None) -> list[bytes]:

@@ -70,8 +70,8 @@ class _Job:
 def rows(deployment: Deployment, model: Model, runs: int) -> Sequence[Row]:
     """Stream to many at once, each a part of the file, all together the same number of bytes.
 
-    Each has read as much before, for what is asked is what the broker serves: each process first gets the memory for
-    its messages from the system, 6 to 8 MiB, and the first time 64 of them do is spent on that.
+    Each has read as much before, for what is asked is what the broker serves. The first time, each process gets the
+    memory for its messages from the system, some 10 MiB, and 64 of them together spend more on that than on reading.
     """
     piece = _CROWD[0] * min(SEGMENT, model.size // _CROWD[0])  # whole segments for each: none is fetched twice
     size = model.size // piece * piece

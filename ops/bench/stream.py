@@ -30,7 +30,7 @@ def rows(deployment: Deployment, model: Model, runs: int) -> Sequence[Row]:
         loader, broker = Loader(deployment, job, model, "stream"), [deployment.broker]
         contenders = [
             loader.reader("custody, streamed", huge_buffer(model.size), processes=broker),
-            loader.contender("custody, streamed, tensors in fresh memory", processes=broker),
+            loader.contender("custody, into fresh memory", processes=broker),
             _empty(f"empty grpcio mTLS stream, {PIECE >> 20} MiB each", model, *plain, target=_EMPTY),
             _empty("the same with custody's settings", model, *set_up),
         ]

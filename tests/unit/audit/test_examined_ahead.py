@@ -8,8 +8,11 @@ import pytest
 from custody.adapters.local_reader import LocalReader
 from custody.app import audit_pool
 from custody.app.audit_pool import directory_source, pooled
+from custody.audit.examine import Bundle, Examiner, Task
 from custody.audit.report import Report
 from custody.audit.verify import Pins, Way, verify_log
+from custody.crypto import keys
+from custody.documents.dsse import Envelope, Signature
 from custody.documents.session import OpenSession
 from custody.values import U64
 from tests.doubles.actors import CertificateAuthority, Workload, deterministic
@@ -157,3 +160,47 @@ def test_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(audit_pool, "_ALONE", 1)
     for processes in (1, 2):
         assert pooled_audit(log, directory, processes).data() == expected.data()
+
+
+def test_signatures_of_persons_are_verified_where_bundles_are_examined_and_forged_ones_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    beyond_the_first_bundle(world)
+    world.seal("demo/other@1")
+    for _ in range(3):
+        world.file("demo/other@1").decide("alice")
+    forged = world.file("demo/other@1")
+    envelope = forged.decision("bob")
+    other = Signature(keyid=envelope.only_signature().keyid, sig=bytes(64))
+    begun = len(world.log.entries)
+    forced(
+        world,
+        lambda: forged.log_decision(
+            Envelope(payload=envelope.payload, payloadType=envelope.payloadType, signatures=(other,)), "bob"
+        ),
+    )
+    log = Published(world)
+    log.publish()
+    verified: list[str] = []
+    in_hand = ""
+
+    def verify(public: bytes, signature: bytes, message: bytes) -> None:
+        verified.append(in_hand)
+        honest(public, signature, message)
+
+    def bundle(self: Examiner, task: Task, index: int) -> Bundle:
+        nonlocal in_hand
+        in_hand = "ahead" if index else ""
+        found = examined(self, task, index)
+        in_hand = "judge" if index else ""
+        return found
+
+    honest, examined = keys.verify, Examiner.bundle
+    monkeypatch.setattr(keys, "verify", verify)
+    monkeypatch.setattr(Examiner, "bundle", bundle)
+    report = log.audit()
+    assert codes(report) == [(begun, "rule-decision")]
+    assert report.findings[0].text == "Ed25519 signature does not verify"
+    assert verified.count("ahead") > 6
+    assert verified.count("judge") == 1, "only what was not found good is verified again"

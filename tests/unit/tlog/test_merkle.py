@@ -116,6 +116,16 @@ def test_a_frontier_is_taken_up_again_and_goes_on_as_before() -> None:
         assert frontier.root() == root_hash(40, tree.hash_at)
 
 
+def test_leaves_taken_together_make_the_tree_that_they_make_one_by_one() -> None:
+    for begin in range(20):
+        for end in range(begin, 40):
+            frontier = Frontier.load(begin, MemoryTree(_LEAVES).hash_at)
+            frontier.extend(_LEAVES[begin:end])
+            assert (frontier.size, frontier.root()) == (end, _mth(_LEAVES[:end]))
+    with pytest.raises(IntegrityError):
+        Frontier().extend([bytes(32), bytes(31)])
+
+
 def test_a_frontier_of_the_wrong_shape_is_refused() -> None:
     for size, edge in ((3, [bytes(32)]), (1, []), (1, [bytes(31)]), (-1, [])):
         with pytest.raises(ValueError, match="right edge"):
