@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from custody.errors import ConfigError, CustodyError, IntegrityError
 from custody.ports import Store
 from custody.tlog.checkpoint import Checkpoint
-from custody.tlog.merkle import inclusion_proof, root_hash
+from custody.tlog.merkle import range_hash, root_hash, siblings
 from custody.tlog.note import VKey, open_note
 from custody.tlog.reader import TileReader
 from custody.tlog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH
@@ -35,7 +35,7 @@ class History:
         self.checkpoint = checkpoint
         self._lock = threading.Lock()
         self._held: dict[int, Sequence[bytes]] = {}  # bundles by index
-        self._nodes: dict[tuple[int, int], bytes] = {}  # by level and index, of the bundles that are held
+        self._ranges: dict[tuple[int, int], bytes] = {}  # tree hashes of ranges of leaves, from proofs of what is held
         self._reader = TileReader(lambda path: store.get(path, limit=_MAX_BUNDLE), checkpoint)
 
     @property
@@ -88,15 +88,15 @@ class History:
         if entries is None or not self._lock.acquire(blocking=False):
             return None
         try:
-            return entries[place], inclusion_proof(index, self.size, self._hash_at)
+            return entries[place], [self._range(*sibling) for sibling in siblings(index, self.size)][::-1]
         finally:
             self._lock.release()
 
-    def _hash_at(self, level: int, index: int) -> bytes:
-        """Return a node, for the proofs of a batch: most of what proves one of its entries proves the next one too."""
-        found = self._nodes.get((level, index))
+    def _range(self, begin: int, end: int) -> bytes:
+        """Hash a range of leaves, for the proofs of a batch: most of what proves one of its entries proves the next."""
+        found = self._ranges.get((begin, end))
         if found is None:
-            found = self._nodes[level, index] = self._reader.hash_at(level, index)
+            found = self._ranges[begin, end] = range_hash(begin, end, self._reader.hash_at)
         return found
 
     def require_on_line(self, other: Checkpoint, where: str) -> None:

@@ -162,10 +162,10 @@ class _Made(NamedTuple):
 
 
 def add_reads(reads: Reads, server: Server) -> None:
-    """Let ``Read`` write messages that are bytes already. After the generated handlers, whose own it replaces."""
+    """Let ``Read`` write messages that are bytes already. Before the generated handlers: the first of a name serves."""
     service, _, method = READ[1:].rpartition("/")
     handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
         reads.read,
         request_deserializer=pb.ReadRequest.FromString,
     )
-    server.add_registered_method_handlers(service, {method: handler})
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))

@@ -31,6 +31,7 @@ __all__ = [
     "range_hash",
     "right_edge",
     "root_hash",
+    "siblings",
     "verify_consistency",
     "verify_inclusion",
 ]
@@ -91,24 +92,29 @@ def _split(begin: int, end: int) -> int:
     return begin + (1 << (end - begin - 1).bit_length() - 1)
 
 
-def inclusion_proof(index: int, size: int, hash_at: HashAt) -> list[bytes]:
-    """Prove that leaf ``index`` stands in the tree of ``size`` leaves: sibling hashes from the leaf upwards.
-
-    RFC 6962 section 2.1.1. ``ValueError`` for an index outside the tree.
+def siblings(index: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield what proves leaf ``index`` in a tree of ``size`` leaves, from the root down: ranges of leaves, the end of
+    each exclusive. RFC 6962 section 2.1.1. ``ValueError`` for an index outside the tree.
     """
     if not 0 <= index < size:
         raise ValueError(f"index {index} is not in a tree of {size}")
     begin, end = 0, size
-    path = []
     while end - begin > 1:
         middle = _split(begin, end)
         if index < middle:
-            path.append(range_hash(middle, end, hash_at))
+            yield middle, end
             end = middle
         else:
-            path.append(range_hash(begin, middle, hash_at))
+            yield begin, middle
             begin = middle
-    return path[::-1]
+
+
+def inclusion_proof(index: int, size: int, hash_at: HashAt) -> list[bytes]:
+    """Prove that leaf ``index`` stands in the tree of ``size`` leaves: sibling hashes from the leaf upwards.
+
+    Raises as ``siblings``.
+    """
+    return [range_hash(begin, end, hash_at) for begin, end in siblings(index, size)][::-1]
 
 
 def consistency_proof(old: int, size: int, hash_at: HashAt) -> list[bytes]:
