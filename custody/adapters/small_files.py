@@ -15,7 +15,7 @@ from typing import Final
 
 from custody.errors import ConfigError, ConflictError, CustodyError, NotFoundError, UnavailableError
 
-__all__ = ["create", "explain", "explained", "make_directory", "read", "read_private", "replace"]
+__all__ = ["create", "explain", "explained", "make_directory", "read", "read_private", "replace", "sync_directory"]
 
 _OTHERS: Final = 0o077
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -72,7 +72,7 @@ def create(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     """Make a file that must not exist; durable when this returns. ``ConflictError`` where it exists."""
     with explained(path):
         _write(path, data, mode)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -86,13 +86,22 @@ def replace(path: Path, data: bytes, mode: int = 0o644) -> None:
             with suppress(FileNotFoundError):
                 temporary.unlink()
             raise
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
 
 def make_directory(path: Path, mode: int = 0o755) -> None:
     """Make a directory that may exist already, and those above it."""
     with explained(path):
         path.mkdir(mode, parents=True, exist_ok=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable. Raises ``OSError``."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path, limit: int, *, private: bool) -> bytes:
@@ -123,13 +132,5 @@ def _write(path: Path, data: bytes | memoryview, mode: int) -> None:
     except BaseException:
         path.unlink()  # we made it: O_EXCL
         raise
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

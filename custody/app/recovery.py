@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from custody.adapters.small_files import explain, explained
+from custody.adapters.small_files import explain, explained, sync_directory
 from custody.app.versions import Found
 from custody.crypto import hpke, schedule, sharing
 from custody.crypto.rebuild import Target, rebuild
@@ -234,18 +234,10 @@ def _staging(out: Path, rng: Callable[[int], bytes]) -> Iterator[Path]:
         yield stage
         with explained(target):
             for folder in sorted(path for path in stage.rglob("*") if path.is_dir()):
-                _sync(folder)
-            _sync(stage)
+                sync_directory(folder)
+            sync_directory(stage)
             stage.rename(target)  # replaces an empty directory and nothing else
-            _sync(target.parent)
+            sync_directory(target.parent)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

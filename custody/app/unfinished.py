@@ -45,18 +45,30 @@ class Unfinished:
         small_files.make_directory(self._directory, 0o700)
         path = self._directory / vid
         with small_files.explained(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                os.write(descriptor, self._url.encode())
-                os.fsync(descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
+            while (descriptor := self._begin(path)) is None:
+                pass
         try:
             yield lambda: path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
+
+    def _begin(self, path: Path) -> int | None:
+        """Make a note, locked and durable. None where a sweep took it for a dead one before it was locked."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not _is_at(descriptor, path):
+                os.close(descriptor)
+                return None
+            os.write(descriptor, self._url.encode())
+            os.fsync(descriptor)
+            for directory in (self._directory, self._directory.parent):
+                small_files.sync_directory(directory)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def sweep(self, store: Store) -> int:
         """Delete the blobs of dead seals in ``store``; return how many seals there were."""
@@ -84,11 +96,20 @@ class Unfinished:
             return
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # An empty note: it died before its first blob.
-            dead = os.read(descriptor, _MAX) in (self._url.encode(), b"")
+            # An empty note: it died before its first blob. One that is not there any more was another sweep's, and
+            # what may have its name by now is not ours to remove.
+            dead = os.read(descriptor, _MAX) in (self._url.encode(), b"") and _is_at(descriptor, path)
         except OSError:
             dead = False
         try:
             yield dead
         finally:
             os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False

@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 from typing import Final, Protocol
 
 from custody.errors import DeniedError, FormatError, IntegrityError, NotFoundError, StoreError
-from custody.ports import BlobWriter, Presigned, Presigner, Store
+from custody.ports import BlobWriter, Presigned, Presigner, Settler, Store
 
 __all__ = ["PART", "BlobUpload", "PresignedBlob", "StreamedBlob", "part_size"]
 
@@ -26,7 +26,7 @@ class BlobUpload(Protocol):
     """A blob that is coming in."""
 
     def finish(self) -> None:
-        """Make it durable under its key. ``IntegrityError`` when bytes are missing."""
+        """Put it whole under its key; durable when its version is registered. ``IntegrityError`` for missing bytes."""
         ...
 
     def discard(self) -> None:
@@ -84,14 +84,19 @@ class PresignedBlob:
 
 
 class StreamedBlob:
-    """``BlobUpload`` for any store: the broker writes what it is sent, in order."""
+    """``BlobUpload`` for any store: the broker writes what it is sent, in order.
+
+    Nothing leads to it before ``register``, which settles the store: one sync for all blobs of a version where the
+    store can, instead of two for each. An upload does not survive its broker, so nobody is told before that they will.
+    """
 
     def __init__(self, store: Store, key: str, size: int) -> None:
         self._key = key
         self._size = size
         self._lock = threading.Lock()
         self._stack = ExitStack()
-        self._writer: BlobWriter | None = self._stack.enter_context(store.writer(key))
+        writer = store.unsettled_writer if isinstance(store, Settler) else store.writer
+        self._writer: BlobWriter | None = self._stack.enter_context(writer(key))
         self._done = 0
 
     def write(self, offset: int, data: bytes) -> int:

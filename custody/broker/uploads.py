@@ -101,7 +101,7 @@ def write(  # noqa: PLR0917 - in the order of the message
 
 
 def finish_blob(context: Context, peer: Peer, upload: str, place: tuple[int, bool]) -> int:
-    """Make a blob durable; return its size. Fine to repeat. ``IntegrityError`` when bytes of it are missing."""
+    """Take a blob for whole; return its size. Fine to repeat. ``IntegrityError`` when bytes of it are missing."""
     found = context.uploads.get(upload, peer.identity, context.ledger.clock())
     with found.lock:
         if place not in found.done:

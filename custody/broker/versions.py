@@ -14,7 +14,7 @@ from custody.documents.manifest import Manifest, Wrap
 from custody.documents.root import Root
 from custody.documents.sharing import Sharing
 from custody.errors import ConflictError, FormatError, IntegrityError, NotFoundError
-from custody.ports import BlobReader
+from custody.ports import BlobReader, Settler
 from custody.rules.sealing import check_sealer
 from custody.rules.signers import verify_actor
 from custody.rules.state import VersionState
@@ -70,6 +70,8 @@ def register(context: Context, peer: Peer, data: bytes, *, store: bool = False) 
         _check_stored(context, content)
         key = manifest_key(bytes.fromhex(content.vid))
         if store:
+            if isinstance(context.store, Settler):
+                context.store.settle()  # the blobs, before anything leads to them
             context.store.put_new(key, data)
         elif context.store.get(key, MAX_MANIFEST) != data:
             message = f"{content.version}: the manifest in the store is another one"

@@ -8,7 +8,7 @@ ceilings of later sessions count what the earlier ones delivered.
 import threading
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from custody.adapters.backoff import Backoff
@@ -102,6 +102,8 @@ class Live:
         self._patience = patience
         self.pool: Final = HttpPool()
         """Connections to the store, in direct mode."""
+        self.hurry: Final = threading.Event()
+        """Set while something has failed and the rest is to end: what breaks then is not tried again."""
         self._lock = threading.RLock()
         self._counting = threading.Lock()
         self._delivered = 0
@@ -140,8 +142,13 @@ class Live:
 
     @property
     def around(self) -> Surroundings:
-        """Clocks and entropy."""
-        return self._link.around
+        """Clocks and entropy. Whoever would wait before another attempt is sent on while ``hurry`` is set."""
+        return replace(self._link.around, sleep=self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self._link.around.sleep(seconds)
+        if self.hurry.is_set():
+            raise UnavailableError("given up, since something else has failed")
 
     @property
     def patience(self) -> float:
@@ -203,7 +210,7 @@ class Live:
         """
         if isinstance(error, UnavailableError):
             self._note(f"interrupted: {error.message}; trying again")
-            if self._closed or not self._link.rest(trouble.backoff):
+            if self._closed or self.hurry.is_set() or not self._link.rest(trouble.backoff):
                 raise error
             return
         with self._lock:

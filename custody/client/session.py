@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from custody.client import tensors
 from custody.client.direct import DirectFile
-from custody.client.download import Fetched, download_file, prepare
+from custody.client.download import Fetched, Wanted, download, prepare
 from custody.client.frameworks import Framework
 from custody.client.live import Live, SessionReceipt
 from custody.client.reading import Kept, VerifiedFile
@@ -130,14 +131,18 @@ class Session:
         """Put every file below the directory ``out``, which is made. See ``custody.client.download``.
 
         ``progress`` is told of every byte that is fetched, ``present`` (without it ``progress`` too) of every byte that
-        was there already; ``fetched`` of every file that is in its place.
+        was there already; ``fetched`` of every file that is in its place. All are told by one thread at a time.
         """
         folder = Path(out)
         prepare(folder, [(file.path, file.size) for file in self.files])
-        for file in self.files:
-            there = download_file(self._file(file.path), folder, progress, present or progress)
-            if fetched is not None:
-                fetched(file.path, there)
+        download(
+            [Wanted(file.path, file.size, partial(self._opened, self._index(file.path))) for file in self.files],
+            folder,
+            progress=progress,
+            present=present or progress,
+            fetched=fetched or _ignore_fetched,
+            hurry=self._live.hurry,
+        )
 
     def close(self) -> None:
         """End the session: the broker logs what was served, keys and kept plaintext are wiped here."""
@@ -171,13 +176,18 @@ class Session:
         with self._lock:
             found = self._open.get(index)
             if found is None:
-                plan = FilePlan.of(self.content, index)
-                found = DirectFile(self._live, plan) if self._live.direct else self._streamed(index, plan)
-                self._open[index] = found
+                found = self._open[index] = self._opened(index)
         return found
 
-    def _streamed(self, index: int, plan: FilePlan) -> VerifiedFile:
+    def _opened(self, index: int) -> VerifiedFile | DirectFile:
+        plan = FilePlan.of(self.content, index)
+        if self._live.direct:
+            return DirectFile(self._live, plan)
         digests = self._live.digest_list(index)
         expected = self.content.files[index].digests
         checker = SegmentChecker(plan, self._live.digest_key(index), digests, expected)
         return VerifiedFile(self._live, plan, checker, self._kept)
+
+
+def _ignore_fetched(_path: str, _there: int, /) -> None:
+    """Tell nobody."""

@@ -41,7 +41,7 @@ class Upload:
 
     @contextmanager
     def writer(self, key: str) -> Iterator["BlobSender"]:
-        """Write a blob piece by piece; it is durable when the block ends, and when the block raises it never is."""
+        """Write a blob piece by piece; whole when the block ends, and when the block raises it never is."""
         file, digests, size = self._blobs[key]
         sender = BlobSender(self, BlobPlace(self._reply.upload, file, digests), key, size)
         try:
@@ -51,7 +51,7 @@ class Upload:
             sender.end()
 
     def finish(self, manifest: bytes) -> Receipt:
-        """Put the version into custody; the receipt is to be verified."""
+        """Put the version into custody, its blobs durable; the receipt is to be verified."""
         return self._link.call(lambda calls: calls.finish_upload(self._reply.upload, manifest), patience=_PATIENCE)
 
     def abort(self) -> None:
@@ -65,7 +65,7 @@ class Upload:
         self._http.close()
 
     def finish_blob(self, place: BlobPlace) -> int:
-        """Have the broker make a blob durable."""
+        """Tell the broker that a blob is whole; it is durable when the version is registered."""
         return self._link.call(lambda calls: calls.finish_blob(place), patience=_PATIENCE)
 
     @property

@@ -56,13 +56,15 @@ def run_lanes(count: int, lanes: Sequence[Lane], *, aside: bool = False) -> None
     _drive(run, [partial(run.drive, lane) for lane in lanes], aside=aside)
 
 
-def run_unordered(count: int, works: Sequence[Step]) -> None:
+def run_unordered(count: int, works: Sequence[Step], *, failing: Callable[[], None] = lambda: None) -> None:
     """Pass 0 to ``count - 1`` through ``works``, one thread each, the first of them the calling thread.
+
+    ``failing`` is called when something has failed, Ctrl-C included, and may tell those under way to end soon.
 
     Numbers are begun in order and end as they do. Raises after all threads have ended: of several failures the one with
     the lowest number, which is the one that a single thread would have met; and Ctrl-C before any.
     """
-    run = _Free(count)
+    run = _Free(count, failing)
     _drive(run, [partial(run.drive, work) for work in works])
 
 
@@ -127,8 +129,9 @@ class _Thread(threading.Thread):
 class _Free:
     """Numbers handed to whoever comes first."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, failing: Callable[[], None]) -> None:
         self._count = count
+        self._failing = failing
         self._next = numbers().__next__  # one step of the interpreter: no two threads get the same
         self._lock = threading.Lock()
         self._over = False
@@ -145,6 +148,7 @@ class _Free:
     def fail(self, error: BaseException, at: int = -1) -> None:
         at = at if isinstance(error, Exception) else -1
         self._over = True
+        self._failing()
         with self._lock:
             if self._failure is None or at < self._failed_at:
                 self._failure, self._failed_at = error, at

@@ -130,10 +130,6 @@ class Policy:
         lines.append(f"quorum {self.quorum}")
         return "".join(f"{line.rstrip()}\n" for line in lines).encode()
 
-    def with_log(self, vkey: VKey) -> "Policy":
-        """Return this policy for exactly one log: where the key of the log is stated elsewhere."""
-        return Policy((LogKey(vkey),), self.witnesses, self.groups, self.quorum)
-
     def counted(self) -> tuple[Witness, ...]:
         """Return the witnesses that the quorum mentions, in the order of the file."""
         groups = {group.name: group.members for group in self.groups}

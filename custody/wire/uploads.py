@@ -69,7 +69,7 @@ class UploadCalls(Connection):
             raise_from_rpc(error, self.address)
 
     def finish_blob(self, place: BlobPlace) -> int:
-        """Make a blob durable; returns its size."""
+        """Say that all bytes of a blob are there; returns its size."""
         return self._call(self._stub.FinishBlob, pb.FinishBlobRequest(blob=_blob(place)), deadline=DEADLINE * 4).size
 
     def finish_upload(self, upload: str, manifest: bytes) -> Receipt:

@@ -16,9 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from random import Random
+from threading import Event
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -28,7 +30,7 @@ from custody.adapters.surroundings import Surroundings
 from custody.broker.reading import read_digests, read_segment
 from custody.broker.sessions import Session
 from custody.client.direct import DirectFile
-from custody.client.download import PART, download_file
+from custody.client.download import PART, Wanted, download
 from custody.errors import CustodyError
 from custody.segments.open import SegmentChecker
 from custody.segments.streams import ignore_progress
@@ -259,7 +261,15 @@ class _Download(_Read):
         self._folder.mkdir(exist_ok=True)
         target = self._folder / self._sealed.plan.path
         try:
-            download_file(self.opened(), self._folder, ignore_progress, ignore_progress)
+            plan = self._sealed.plan
+            download(
+                [Wanted(plan.path, plan.size, partial(DirectFile, self._live, plan))],
+                self._folder,
+                progress=ignore_progress,
+                present=ignore_progress,
+                fetched=lambda _path, _there: None,
+                hurry=Event(),
+            )
         except CustodyError as error:
             return "a file that was refused has its name" if target.exists() else "", error
         if target.with_name(target.name + PART).exists():

@@ -1,5 +1,7 @@
 """Sealing into a store: what stays where not even the cleaning up succeeds."""
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,60 @@ def test_a_note_stays_where_blobs_could_not_be_deleted_and_the_next_seal_sweeps(
     assert not [*store.list(""), *(tmp_path / "home/unfinished").iterdir()]
     with pytest.raises(UnavailableError):
         IntoStore(FaultyStore(store, at=0), "demo/x@1")
+
+
+def test_a_sweep_that_finds_a_note_before_it_is_locked_costs_nobody_the_note(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Unfinished(tmp_path / "home", "file:store")
+    note = tmp_path / "home/unfinished" / VID.hex()
+    real, early = fcntl.flock, [True]
+
+    def flock(descriptor: int, how: int) -> None:
+        if how == fcntl.LOCK_EX and early:  # the sealer, for the first time
+            early.clear()
+            assert notes.sweep(store) == 1
+        real(descriptor, how)
+
+    monkeypatch.setattr("custody.app.unfinished.fcntl.flock", flock)
+    with notes.sealing(VID.hex()):
+        assert not early
+        assert note.read_text() == "file:store"
+        assert notes.sweep(store) == 0
+    assert notes.sweep(store) == 1
+
+
+def test_a_sweep_removes_the_note_that_it_looked_at_and_no_newer_one(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Unfinished(tmp_path / "home", "file:store")
+    note = tmp_path / "home/unfinished" / VID.hex()
+    note.parent.mkdir(parents=True)
+    note.write_text("")
+    real = fcntl.flock
+
+    def flock(descriptor: int, how: int) -> None:
+        note.unlink()  # another sweep was faster, and the sealer has begun its note again
+        note.write_text("file:store")
+        real(descriptor, how)
+
+    monkeypatch.setattr("custody.app.unfinished.fcntl.flock", flock)
+    assert notes.sweep(store) == 0
+    assert note.read_text() == "file:store"
+
+
+def test_a_note_and_its_name_are_durable_before_the_first_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, int]] = []
+
+    def fsync(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        synced.append((found.st_dev, found.st_ino))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    home = tmp_path / "home"
+    with Unfinished(home, "file:store").sealing(VID.hex()):
+        wanted = [path.stat() for path in (home / "unfinished" / VID.hex(), home / "unfinished", home)]
+        assert synced == [(found.st_dev, found.st_ino) for found in wanted]
 
 
 def test_the_manifest_comes_when_all_blobs_are_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,21 @@
 """What bounds an upload: whose it is, how long, how many, and each blob's bytes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from custody.adapters import store_local
 from custody.adapters.store_local import LocalStore
+from custody.broker import versions
 from custody.broker.blobs import PART, PresignedBlob, StreamedBlob, part_size
+from custody.broker.context import Peer
 from custody.broker.upload_sessions import Upload, Uploads
 from custody.errors import DeniedError, FormatError, IntegrityError, NotFoundError, UnavailableError
 from custody.ports import Presigned
+from custody.segments.layout import manifest_key
+from tests.doubles.world import World
+from tests.unit.broker.place import broker_of
 
 DAVE = "spiffe://example.org/person/dave"
 
@@ -118,3 +125,29 @@ def test_no_blob_has_more_parts_than_s3_allows() -> None:
     assert part_size(1) == part_size(PART * 10_000) == PART
     assert part_size(PART * 10_000 + 1) == 2 * PART
     assert -(-(5 << 40) // part_size(5 << 40)) <= 10_000
+
+
+def test_the_blobs_of_a_version_are_synced_once_before_its_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_local, "can_sync_whole", lambda _descriptor: True)
+    steps: list[str] = []
+    (tmp_path / "broker").mkdir()
+    store = LocalStore(tmp_path)
+    with broker_of(world := World(), tmp_path / "broker") as whole:
+        context = replace(whole, store=store)
+        StreamedBlob(store, "warm", 0).finish()  # makes the directory known
+        monkeypatch.setattr(store_local, "sync_whole", lambda _: steps.append("all"))
+        monkeypatch.setattr("os.fsync", lambda _: steps.append("one"))
+        for key in ("a", "b", "c"):
+            blob = StreamedBlob(store, key, 1)
+            blob.write(0, b"x")
+            blob.finish()
+        assert steps == []
+        for check in ("_check_stored", "lock_version"):
+            monkeypatch.setattr(versions, check, lambda *_: None)
+        monkeypatch.setattr(store, "put_new", lambda key, _: steps.append(key))
+        content = world.content("demo/new@1")
+        manifest = world.manifest(world.sign(content, "sam"), world.sign(world.sharing(content), "sam"))
+        versions.register(context, Peer("spiffe://example.org/person/sam", ""), manifest.encode(), store=True)
+    assert steps[:2] == ["all", manifest_key(bytes.fromhex(content.vid))]

@@ -1,10 +1,14 @@
 """Files on disk: whole and checked under their name, or not there."""
 
 import os
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from custody.client import download
 from custody.client.download import PART, prepare
 from custody.client.session import Session
 from custody.errors import ConflictError, CustodyError, IntegrityError, UnavailableError
@@ -141,3 +145,118 @@ def test_a_full_disk_is_said_in_one_line(broker: Broker, tmp_path: Path, monkeyp
     with broker.lease().open([BIG]) as session, pytest.raises(UnavailableError, match="no space left on device"):
         _download(session, tmp_path / "out")
     assert not (tmp_path / "out" / BIG).exists()
+
+
+def test_small_files_are_under_way_side_by_side(broker: Broker, tmp_path: Path) -> None:
+    together = threading.Barrier(2)
+    read = broker.read_within
+
+    def both(session: str, file: int, *rest: int) -> Iterator[Any]:
+        if file in (0, 2):
+            together.wait(10)  # one after the other, the first would wait for the second in vain
+        yield from read(session, file, *rest)
+
+    broker.lie("read_within", both)
+    with broker.lease().open() as session:
+        _download(session, tmp_path / "out")
+    for path, data in broker.plain.items():
+        assert (tmp_path / "out" / path).read_bytes() == data
+
+
+def test_one_failure_ends_the_others_and_names_nothing(broker: Broker, tmp_path: Path) -> None:
+    failed = threading.Event()
+    read = broker.read_within
+
+    def one_is_bad(session: str, file: int, *rest: int) -> Iterator[Any]:
+        if file == 0:
+            failed.set()
+            raise IntegrityError("this one is bad")
+        assert failed.wait(10)
+        while not hurry.is_set():
+            pass
+        yield from read(session, file, *rest)
+
+    broker.lie("read_within", one_is_bad)
+    with broker.lease().open() as session:
+        hurry = session._live.hurry
+        with pytest.raises(IntegrityError, match="this one is bad"):
+            _download(session, tmp_path / "out")
+        assert not hurry.is_set()  # the session is of use for something else
+        assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != PART] == []
+    broker.lie("read_within", read)
+    with broker.lease().open() as session:
+        _download(session, tmp_path / "out")
+    for path, data in broker.plain.items():
+        assert (tmp_path / "out" / path).read_bytes() == data
+
+
+def test_nobody_who_was_told_to_stop_tries_again_and_the_first_failure_is_told(broker: Broker, tmp_path: Path) -> None:
+    away = threading.Event()
+    tries: list[int] = []
+
+    def away_or_bad(_session: str, file: int, *_: int) -> Iterator[Any]:
+        tries.append(file)
+        if file == 2:
+            assert away.wait(10)
+            raise IntegrityError("this one is bad")
+        away.set()
+        assert hurry.wait(10)
+        raise UnavailableError("the connection broke")
+
+    broker.lie("read_within", away_or_bad)
+    with broker.lease().open(patience=1e9) as session:
+        hurry = session._live.hurry
+        with pytest.raises(IntegrityError, match="this one is bad"):
+            _download(session, tmp_path / "out")
+    assert len(tries) == len(set(tries))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_file_is_durable_before_it_has_its_name_and_its_name_before_anybody_is_told(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    out = tmp_path / "out"
+    steps: list[str] = []
+
+    def noting(name: str, sync: Callable[[int], None]) -> Callable[[int], None]:
+        def note(descriptor: int) -> None:
+            steps.append(name)
+            named.append(sum((out / path).exists() for path in FILES))
+            sync(descriptor)
+
+        return note
+
+    named: list[int] = []
+    monkeypatch.setattr(download, "can_sync_whole", lambda _: known)
+    monkeypatch.setattr(download, "sync_whole", noting("all", lambda _: None))
+    monkeypatch.setattr("custody.client.download.os.fsync", noting("one", os.fsync))
+    with broker.lease().open() as session:
+        session.download(out, fetched=lambda path, _: steps.append(path))
+    if known:
+        assert steps == ["all", "all", *FILES]
+        assert named == [0, len(FILES)]
+    else:  # four files, then the two directories
+        assert steps == ["one"] * 6 + list(FILES)
+        assert named == [0] * 4 + [len(FILES)] * 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_failed_sync_was_about_is_not_used_again(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(download, "can_sync_whole", lambda _: known)
+    monkeypatch.setattr(download, "sync_whole", broken)
+    monkeypatch.setattr("custody.client.download.os.fsync", broken)
+    files = list(FILES) if known else [BIG]
+    with broker.lease().open(files) as session, pytest.raises(UnavailableError, match="input/output error"):
+        _download(session, tmp_path / "out")
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_a_file_that_is_in_its_place_is_kept_open_no_longer(broker: Broker, tmp_path: Path) -> None:
+    with broker.lease().open() as session:
+        _download(session, tmp_path / "out")
+        assert session._open == {}  # a version has fifty thousand, each with its buffers
