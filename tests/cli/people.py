@@ -19,7 +19,7 @@ from tests.doubles.site import DEPLOYMENT, JOB, PERSONS, VERSION, Site, write_mo
 
 __all__ = ["BOARD", "COOL_OFF", "SIZES", "People", "running"]
 
-SIZES = {"config.json": 700, "model.safetensors": (6 << 20) + 123, "tokenizer/vocab.txt": 90_000}
+SIZES = {"config.json": 700, "model.safetensors": (12 << 20) + 123, "tokenizer/vocab.txt": 90_000}
 BOARD = "frontier/llm@1"
 COOL_OFF = 8
 _TRIO = Group(name="owners", threshold=2, members=("alice", "bob", "carol"))
