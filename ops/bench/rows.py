@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from custody.segments.buffers import huge_buffer
+
 __all__ = ["Contender", "Part", "Row", "Target", "beside", "measure", "processor_seconds", "rate", "returned", "took"]
 
 
@@ -57,8 +59,7 @@ class Part:
     """Contenders for the same work; the first is ours, and so are those that ``ours`` counts further.
 
     The first is compared with each, unless ``compared`` is false. Each run follows an untimed one of its own, unless
-    ``again`` is false: memory that nobody has used for a while a virtual machine may have given back to its host, and
-    who gets it next waits ten times as long for it.
+    ``again`` is false.
     """
 
     title: str
@@ -185,6 +186,7 @@ def _once(part: Part, contender: Contender, run: Callable[[], object]) -> tuple[
     try:
         gc.collect()
         _libc.malloc_trim(0)  # what the C library keeps of the last run would be used again: no fresh memory
+        _have_memory(contender.size)
         used, start = _spent(contender), time.perf_counter()
         result = run()
         seconds = time.perf_counter() - start
@@ -194,6 +196,14 @@ def _once(part: Part, contender: Contender, run: Callable[[], object]) -> tuple[
     finally:
         contender.after()
     return value, spent / (contender.size / 1e9) if contender.size else spent
+
+
+def _have_memory(size: int) -> None:
+    """Use so much memory and give it back, with some to spare. What nobody has used for two seconds a virtual machine
+    may have given to its host, and who gets it next waits ten times as long for it.
+    """
+    memory = huge_buffer(size + size // 4)
+    ctypes.memset((ctypes.c_char * len(memory)).from_buffer(memory), 1, len(memory))
 
 
 def _spent(contender: Contender) -> float:
