@@ -60,6 +60,7 @@ _CHUNK: Final = 1 << 20
 _DAY: Final = 24 * 3600
 _TEMPORARY: Final = ".tmp-"
 _SYNCERS: Final = 16  # files that are synced at the same time: the file system makes one commit of them
+_SYNCED: Final = 4  # files for which a thread more is worth its while: the first sync carries most of the next ones
 _AT_ONCE: Final = 128  # files of one call that are open
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -135,7 +136,8 @@ class LocalStore:
                 stack.callback(discard_draft, directory, temporary, file)
                 LocalWriter(file, key).write(data)
                 drafts.append(Draft(key, directory, file, temporary, name))
-            syncs = [self._syncers.submit(self._sync_draft, draft) for draft in drafts]
+            threads = min(_SYNCERS, -(-len(drafts) // _SYNCED))
+            syncs = [self._syncers.submit(self._sync_drafts, drafts[k::threads]) for k in range(threads)]
             wait(syncs)  # all of them: the files are closed at the end of the block
             for sync in syncs:
                 sync.result()
@@ -143,13 +145,19 @@ class LocalStore:
                 with explained(draft.key):
                     if not link_draft(draft.directory, draft.temporary, draft.name, draft.file, self._sync):
                         raise ConflictError(f"store: {draft.key} exists with other content")
-            for folder, directory in directories.items():
-                with explained(folder):
-                    self._sync_names(folder, directory)
+            syncs = [self._syncers.submit(self._sync_folder, *item) for item in directories.items()]
+            wait(syncs)
+            for sync in syncs:
+                sync.result()
 
-    def _sync_draft(self, draft: Draft) -> None:
-        with explained(draft.key):
-            self._sync(draft.file, thrown_away=True)
+    def _sync_drafts(self, drafts: Sequence[Draft]) -> None:
+        for draft in drafts:
+            with explained(draft.key):
+                self._sync(draft.file, thrown_away=True)
+
+    def _sync_folder(self, path: str, directory: int) -> None:
+        with explained(path):
+            self._sync_names(path, directory)
 
     def writer(self, key: str) -> AbstractContextManager[LocalWriter]:
         """See ``Store.writer``."""

@@ -26,6 +26,7 @@ from custody.ports import Journal, JournalTransaction, Rng
 from custody.publishing.publisher import Publisher
 from custody.rules.state import State
 from custody.rules.step import step
+from custody.tlog.merkle import leaf_hash
 from custody.values import Time
 
 __all__ = ["BrokerIdentity", "Ledger", "reference"]
@@ -255,7 +256,8 @@ class Ledger:
         )
         data = entry.encode()
         entry = Entry.parse(data)
-        step(state, entry, {item.envelope_digest: item for item in documents.values()})
+        found = {item.envelope_digest: item for item in documents.values()}
+        step(state, entry, found, leaf=leaf_hash(data).hex())
         group.torn = True  # from here on, state and transaction belong together
         index = group.transaction.append(data)
         for envelope in documents.values():

@@ -5,6 +5,7 @@ So callers who wait for a witness that is down, by the thousand, take no thread 
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
 
@@ -24,6 +25,7 @@ class Receipts:
         self._timeout = timeout
         self._loop = loop
         self._waiting: set[tuple[int, asyncio.Future[None]]] = set()
+        self._acting: set[tuple[Future[int], asyncio.Future[None]]] = set()
         publisher.on_published(self._published)
 
     async def of(self, caller: str, places: Sequence[int]) -> list[Receipt]:
@@ -40,6 +42,30 @@ class Receipts:
     async def one(self, caller: str, place: int) -> Receipt:
         """Return the receipt of one entry. Raises as ``Publisher.wait``."""
         return (await self.of(caller, [place]))[0]
+
+    async def of_act(self, caller: str, act: "Future[int]") -> Receipt:
+        """Return the receipt of the entry that an act appends, or raise what it raises. It is one wait, not two: waking
+        somebody costs as much as a signature. Cancelled before the act's turn, nothing of it is done.
+        """
+        waiter = (act, self._loop.create_future())
+        self._acting.add(waiter)
+        act.add_done_callback(self._acted)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await waiter[1]
+            index = await asyncio.wrap_future(act)
+        except asyncio.CancelledError:
+            act.cancel()
+            raise
+        finally:
+            self._acting.discard(waiter)
+        return self._publisher.at_hand(index) or await self.one(caller, index)
+
+    def _acted(self, act: "Future[int]") -> None:
+        """Wake who waits for an act that no publication will wake. Runs where the act was done."""
+        if (act.cancelled() or act.exception() or self._settled(act.result())) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
 
     async def _until(self, index: int) -> bool:
         """Return when the entry is published, when it never will be, or when the time is over; tell whether that took
@@ -69,4 +95,7 @@ class Receipts:
     def _wake(self) -> None:
         for index, future in self._waiting:
             if not future.done() and self._settled(index):
+                future.set_result(None)
+        for act, future in self._acting:
+            if not future.done() and act.done() and (act.cancelled() or act.exception() or self._settled(act.result())):
                 future.set_result(None)

@@ -1,6 +1,5 @@
 """The broker's service: each method hands signed documents to one use case and packs what comes back."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
@@ -67,10 +66,11 @@ class Service(UploadService):
         async def work(peer: Peer) -> pb.Receipt:
             self._often.greet(peer)
             envelope = Envelope.parse(request.envelope)
-            # Judging it may take long, if the caller likes: that is for a thread. Then nobody waits in one.
-            waiting = await self._pools.call(peer.identity, lambda: trust.hello(self._context, peer, envelope))
-            index = await asyncio.wrap_future(waiting)
-            return receipt_to(await self._receipts.one(peer.identity, index))
+            if trust.is_brief(envelope):
+                act = trust.hello(self._context, peer, envelope)
+            else:
+                act = await self._pools.call(peer.identity, lambda: trust.hello(self._context, peer, envelope))
+            return receipt_to(await self._receipts.of_act(peer.identity, act))
 
         return await self._guard.answer(context, work)
 

@@ -51,6 +51,9 @@ class Unpublished(Receipts):
     async def one(self, caller: str, place: int) -> Any:
         raise NotFoundError("no log here")
 
+    async def of_act(self, caller: str, act: "Future[int]") -> Any:
+        raise NotFoundError("no log here")
+
 
 async def abort(code: grpc.StatusCode, message: str, _: object) -> None:
     raise grpc.aio.AbortError(code.name, message)
