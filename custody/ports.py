@@ -111,8 +111,8 @@ class Store(Protocol):
         """Yield keys that start with ``prefix``, sorted."""
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove a blob; fine when there is none."""
+    def delete(self, key: str, *, durable: bool = True) -> None:
+        """Remove a blob; fine when there is none. If not ``durable``, it may be there again after a power cut."""
         ...
 
     def close(self) -> None:

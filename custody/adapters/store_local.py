@@ -218,14 +218,15 @@ class LocalStore:
             check_part(part, prefix)
         return self._walk(folders, prefix)
 
-    def delete(self, key: str) -> None:
-        """See ``Store.delete``. Durable when it returns; directories stay."""
+    def delete(self, key: str, *, durable: bool = True) -> None:
+        """See ``Store.delete``. Directories stay."""
         self._require_writable()
         *folders, name = split_key(key)
         with explained(key), suppress(FileNotFoundError), self._folder(folders) as directory:
             with suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(name, dir_fd=directory)
-            self._sync(directory)  # also where nothing was there: who removed it may have crashed before this
+            if durable:
+                self._sync(directory)  # also where nothing was there: who removed it may have crashed before this
 
     def sweep(self, now: int, age: int = _DAY) -> int:
         """Remove temporary files untouched for ``age`` seconds before ``now``; return how many. For a start-up."""

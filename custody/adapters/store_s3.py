@@ -139,7 +139,7 @@ class S3Store(S3Presigner):
             check_part(part, prefix)
         return iter(self._listed(prefix))
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, durable: bool = True) -> None:  # noqa: ARG002 - a bucket has no other way
         """See ``Store.delete``. In a bucket with versions the bytes stay until its lifecycle rules remove them."""
         name = self._name(key)
         with explained(key):

@@ -58,4 +58,4 @@ class Partials:
     def _delete(self, paths: set[str]) -> None:
         for path in paths:
             with suppress(CustodyError):
-                self._store.delete(path)
+                self._store.delete(path, durable=False)  # what comes back is found after the next start

@@ -231,6 +231,7 @@ class StoreSuite:
         store.delete(KEY)
         store.delete(KEY)
         store.delete("never/was")
+        store.delete("never/was", durable=False)
         assert not store.exists(KEY)
         assert list(store.list("")) == []
         store.put_new(KEY, b"new")

@@ -73,6 +73,7 @@ def test_bytes_are_durable_before_their_name_and_the_name_before_the_answer(
     assert steps(lambda: _put(store)) == ["open", "write", "fsync", "rename", "fsync"]
     assert steps(lambda: store.delete(KEY)) == ["unlink", "fsync"]
     assert steps(lambda: store.delete(KEY)) == ["unlink", "fsync"], "it is gone, but perhaps not durably"
+    assert steps(lambda: store.delete(KEY, durable=False)) == ["unlink"]
     other = LocalStore(tmp_path)
     assert steps(lambda: _put_new(other)) == made + blob, "who made the directories may have crashed before its fsync"
 

@@ -128,8 +128,8 @@ class FaultyStore:
     def list(self, prefix: str) -> Iterator[str]:
         return self._do(lambda: self._store.list(prefix))
 
-    def delete(self, key: str) -> None:
-        self._do(lambda: self._store.delete(key))
+    def delete(self, key: str, *, durable: bool = True) -> None:
+        self._do(lambda: self._store.delete(key, durable=durable))
 
     def close(self) -> None:
         self._store.close()

@@ -40,7 +40,7 @@ def test_what_a_crash_before_tidying_left_goes_after_the_next_start(
 
 
 def test_what_could_not_be_deleted_goes_after_the_next_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_self: object, _key: str) -> None:
+    def fails(_self: object, _key: str, **_: bool) -> None:
         raise UnavailableError("not now")
 
     with monkeypatch.context() as patch:

@@ -25,7 +25,7 @@ from custody.server.reads import Reads
 from custody.server.receipts import Receipts
 from custody.server.service import Service
 from custody.wire.v1 import broker_pb2 as pb
-from tests.doubles.world import World
+from tests.doubles.world import JOB, World
 
 ALICE = Peer("spiffe://example.org/person/alice", "ab" * 32)
 BOB = Peer("spiffe://example.org/person/bob", "ba" * 32)
@@ -183,7 +183,8 @@ def test_who_asks_for_a_hello_that_is_long_to_judge_holds_up_nobody(monkeypatch:
         return done
 
     monkeypatch.setattr(trust, "hello", judge)
-    envelope = World().hello()
+    world = World()
+    envelope = world.hello(world.ca.issue(JOB, world.now))
 
     async def scene() -> None:
         stage = Stage()
