@@ -125,6 +125,7 @@ class LocalStore:
         self._require_writable()
         with ExitStack() as stack:
             directories: dict[str, int] = {}
+            named: dict[int, bool] = {}
             drafts = []
             for key, data in blobs:
                 *folders, name = split_key(key)
@@ -132,7 +133,8 @@ class LocalStore:
                     if (directory := directories.get(folder := "/".join(folders))) is None:
                         directory = stack.enter_context(self._folder(folders, create=True))
                         directories[folder] = directory
-                    temporary, file = self._temporary(directory, named=False)
+                        named[directory] = not keeps_nameless(directory)
+                    temporary, file = self._temporary(directory, named=named[directory])
                 stack.callback(discard_draft, directory, temporary, file)
                 LocalWriter(file, key).write(data)
                 drafts.append(Draft(key, directory, file, temporary, name))
@@ -306,7 +308,7 @@ class LocalStore:
         with ExitStack() as stack:
             with explained(key):
                 directory = stack.enter_context(self._folder(folders, create=True))
-                temporary, file = self._temporary(directory, named=replace)
+                temporary, file = self._temporary(directory, named=replace or not keeps_nameless(directory))
             stack.callback(discard_draft, directory, temporary, file)
             writer = LocalWriter(file, key)
             stack.callback(writer.end)
@@ -335,7 +337,7 @@ class LocalStore:
 
     def _temporary(self, directory: int, *, named: bool) -> tuple[str, int]:
         """Make a file to be filled; its name is empty where it has none."""
-        if not named and self._nameless and keeps_nameless(directory):
+        if not named and self._nameless:
             try:
                 return "", os.open(".", _NAMELESS, 0o640, dir_fd=directory)
             except OSError as error:
