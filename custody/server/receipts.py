@@ -4,7 +4,7 @@ So callers who wait for a witness that is down, by the thousand, take no thread 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
@@ -24,13 +24,12 @@ class Receipts:
         self._pools = pools
         self._timeout = timeout
         self._loop = loop
-        self._waiting: set[tuple[int, asyncio.Future[None]]] = set()
-        self._acting: set[tuple[Future[int], asyncio.Future[None]]] = set()
+        self._waiting: set[tuple[Callable[[], bool], asyncio.Future[None]]] = set()
         publisher.on_published(self._published)
 
     async def of(self, caller: str, places: Sequence[int]) -> list[Receipt]:
         """Return the receipts of entries by index. Raises as ``Publisher.wait``."""
-        if places and await self._until(max(places)):
+        if places and await self._until(lambda: self._settled(max(places))):
             # Published just now. Of what was published before, the ledger is asked whether it still says the same.
             found = [receipt for place in places if (receipt := self._publisher.at_hand(place)) is not None]
             if len(found) == len(places):
@@ -47,34 +46,21 @@ class Receipts:
         """Return the receipt of the entry that an act appends, or raise what it raises. It is one wait, not two: waking
         somebody costs as much as a signature. Cancelled before the act's turn, nothing of it is done.
         """
-        waiter = (act, self._loop.create_future())
-        self._acting.add(waiter)
         act.add_done_callback(self._acted)
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._timeout):
-                    await waiter[1]
+            await self._until(lambda: self._ended(act))
             index = await asyncio.wrap_future(act)
         except asyncio.CancelledError:
             act.cancel()
             raise
-        finally:
-            self._acting.discard(waiter)
         return self._publisher.at_hand(index) or await self.one(caller, index)
 
-    def _acted(self, act: "Future[int]") -> None:
-        """Wake who waits for an act that no publication will wake. Runs where the act was done."""
-        if (act.cancelled() or act.exception() or self._settled(act.result())) and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
-
-    async def _until(self, index: int) -> bool:
-        """Return when the entry is published, when it never will be, or when the time is over; tell whether that took
-        waiting.
-        """
-        waiter = (index, self._loop.create_future())
-        self._waiting.add(waiter)  # before looking: whatever is published from now on wakes it
+    async def _until(self, over: Callable[[], bool]) -> bool:
+        """Return when what is waited for is over, or the time is; tell whether that took waiting."""
+        waiter = (over, self._loop.create_future())
+        self._waiting.add(waiter)  # before looking: whatever happens from now on wakes it
         try:
-            if self._settled(index):
+            if over():
                 return False
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout):
@@ -83,7 +69,17 @@ class Receipts:
         finally:
             self._waiting.discard(waiter)
 
+    def _ended(self, act: "Future[int]") -> bool:
+        """Tell whether an act was done, and its entry is published or never will be."""
+        return act.done() and (act.cancelled() or act.exception() is not None or self._settled(act.result()))
+
+    def _acted(self, act: "Future[int]") -> None:
+        """Wake who waits for an act that no publication will wake. Runs where the act was done."""
+        if self._ended(act) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
     def _settled(self, index: int) -> bool:
+        """Tell whether an entry is published, or never will be."""
         return self._publisher.failed is not None or self._publisher.published.size > index
 
     def _published(self, size: int) -> None:
@@ -93,9 +89,6 @@ class Receipts:
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
-        for index, future in self._waiting:
-            if not future.done() and self._settled(index):
-                future.set_result(None)
-        for act, future in self._acting:
-            if not future.done() and act.done() and (act.cancelled() or act.exception() or self._settled(act.result())):
+        for over, future in self._waiting:
+            if not future.done() and over():
                 future.set_result(None)
