@@ -27,6 +27,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -139,18 +140,19 @@ class LocalStore:
                 LocalWriter(file, key).write(data)
                 drafts.append(Draft(key, directory, file, temporary, name))
             threads = min(_SYNCERS, -(-len(drafts) // _SYNCED))
-            syncs = [self._syncers.submit(self._sync_drafts, drafts[k::threads]) for k in range(threads)]
-            wait(syncs)  # all of them: the files are closed at the end of the block
-            for sync in syncs:
-                sync.result()
+            self._side_by_side([partial(self._sync_drafts, drafts[k::threads]) for k in range(threads)])
             for draft in drafts:
                 with explained(draft.key):
                     if not link_draft(draft.directory, draft.temporary, draft.name, draft.file, self._sync):
                         raise ConflictError(f"store: {draft.key} exists with other content")
-            syncs = [self._syncers.submit(self._sync_folder, *item) for item in directories.items()]
-            wait(syncs)
-            for sync in syncs:
-                sync.result()
+            self._side_by_side([partial(self._sync_folder, *item) for item in directories.items()])
+
+    def _side_by_side(self, syncs: Sequence[Callable[[], None]]) -> None:
+        """Do all in threads. Raises when the last has ended, for what they sync is closed then."""
+        begun = [self._syncers.submit(sync) for sync in syncs]
+        wait(begun)
+        for sync in begun:
+            sync.result()
 
     def _sync_drafts(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:

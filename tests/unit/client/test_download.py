@@ -23,13 +23,18 @@ def _download(session: Session, out: Path) -> dict[str, int]:
     return there
 
 
+def _require_all(broker: Broker, out: Path) -> None:
+    for path, data in broker.plain.items():
+        assert (out / path).read_bytes() == data
+
+
 def test_all_files_arrive_private_and_whole(broker: Broker, tmp_path: Path) -> None:
     out = tmp_path / "new" / "model"
     done: list[int] = []
     with broker.lease().open() as session:
         session.download(out, progress=done.append)
-    for path, data in broker.plain.items():
-        assert (out / path).read_bytes() == data
+    _require_all(broker, out)
+    for path in broker.plain:
         assert (out / path).stat().st_mode & 0o077 == 0
     assert out.stat().st_mode & 0o077 == 0
     assert sum(done) == sum(FILES.values())
@@ -159,8 +164,7 @@ def test_small_files_are_under_way_side_by_side(broker: Broker, tmp_path: Path) 
     broker.lie("read_within", both)
     with broker.lease().open() as session:
         _download(session, tmp_path / "out")
-    for path, data in broker.plain.items():
-        assert (tmp_path / "out" / path).read_bytes() == data
+    _require_all(broker, tmp_path / "out")
 
 
 def test_one_failure_ends_the_others_and_names_nothing(broker: Broker, tmp_path: Path) -> None:
@@ -185,8 +189,7 @@ def test_one_failure_ends_the_others_and_names_nothing(broker: Broker, tmp_path:
     broker.lie("read_within", read)
     with broker.lease().open() as session:
         _download(session, tmp_path / "out")
-    for path, data in broker.plain.items():
-        assert (tmp_path / "out" / path).read_bytes() == data
+    _require_all(broker, tmp_path / "out")
 
 
 def test_nobody_who_was_told_to_stop_tries_again_and_the_first_failure_is_told(broker: Broker, tmp_path: Path) -> None:
