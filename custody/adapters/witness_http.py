@@ -18,6 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import parse_url
 
+from custody.adapters.http_stretch import reason_of
 from custody.errors import ConfigError, ConflictError, CustodyError, FormatError, IntegrityError, UnavailableError
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.lines import decimal
@@ -161,7 +162,7 @@ class HttpWitness:
             answer = self._exchange(method, path, body, limit)
         except (HTTPError, HTTPException, OSError, ValueError) as error:
             self._drop()
-            raise UnavailableError(f"witness {self._name} does not answer: {type(error).__name__}") from error
+            raise UnavailableError(f"witness {self._name} does not answer: {_why(error)}") from error
         finally:
             self._lock.release()
         if answer.status in _TRY_LATER or answer.status >= _SERVER_ERROR:
@@ -246,3 +247,8 @@ class HttpWitness:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _why(error: Exception) -> str:
+    """Say what went wrong: the system, where the library only wraps what it says."""
+    return reason_of(error.__cause__ if isinstance(error.__cause__, OSError) else error)

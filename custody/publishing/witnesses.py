@@ -172,7 +172,7 @@ class WitnessPanel:
             self._proof = error.proof
             answer = _Answer(name, fatal=error.proof)
         except CustodyError as error:
-            answer = _Answer(name, problem=f"fails: {error.message}")
+            answer = _Answer(name, problem=_problem(name, error.message))
         except Exception as error:  # noqa: BLE001 - a defect in one adapter costs that witness, not the log
             answer = _Answer(name, problem=f"fails: {type(error).__name__}")
         seat.busy = False
@@ -254,3 +254,9 @@ def _suspect(witness: MonitoredWitness, submission: Submission) -> None:
         submission.history.require_no_contradiction(note, submission.log_keys, f"witness {witness.name}")
     except (IntegrityError, ConfigError) as error:
         raise _ContradictionError(error) from error
+
+
+def _problem(name: str, message: str) -> str:
+    """Say what is wrong with a witness, after its name, which its own message may begin with."""
+    told = message.removeprefix(f"witness {name} ")
+    return told if told != message else f"fails: {message.removeprefix(f'witness {name}: ')}"

@@ -29,6 +29,28 @@ def thread_of(publisher: Publisher) -> Iterator[None]:
     publisher.stop()
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("witness w1 does not answer: connection refused", "witness w1 does not answer: connection refused"),
+        ("witness w1: still busy with an earlier call", "witness w1 fails: still busy with an earlier call"),
+        ("the disk is full", "witness w1 fails: the disk is full"),
+    ],
+)
+def test_a_witness_is_named_once(world: World, monkeypatch: pytest.MonkeyPatch, said: str, told: str) -> None:
+    def fails(*_: object) -> None:
+        raise UnavailableError(said)
+
+    publisher = world.running()
+    world.append(entry(0))
+    monkeypatch.setattr(world.witnesses[0], "add_checkpoint", fails)
+    world.witnesses[2].down = True
+    with pytest.raises(UnavailableError) as caught:
+        publisher.publish_once()
+    assert told in caught.value.message
+    assert caught.value.message.count("w1") == 1
+
+
 def test_without_a_quorum_nothing_is_published_and_the_missing_are_named(world: World) -> None:
     publisher = world.running()
     world.append(entry(0))

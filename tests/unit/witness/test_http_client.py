@@ -234,6 +234,14 @@ def test_a_witness_that_never_finishes_meets_the_deadline(
         _ask(_client(serve(reply, then=then), timeout=0.3))
 
 
+def test_a_witness_that_is_not_there_is_told_in_the_system_s_words() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    client = HttpWitness("w1", _WITNESS.vkey, f"http://127.0.0.1:{port}", timeout=5)
+    with pytest.raises(UnavailableError, match=r"^witness w1 does not answer: connection refused$"):
+        _ask(client)
+
+
 @pytest.mark.parametrize(
     "reply",
     [
