@@ -28,9 +28,9 @@ _SIZE: Final = 1024  # MiB
 _RUNS: Final = 3
 
 _NOTE: Final = (
-    "page cache warm, each run right after an untimed one of its own; custody opens and streams in a session that is "
-    "open already: see first byte and sessions for opening one; peers use the threads they can: cp and age one, the "
-    "others two or more, GETs eight; cpu s is for a GB, or for all of it"
+    "page cache warm, each run after an untimed one of its own, with memory that was in use just before; custody opens "
+    "and streams in a session that is open already: see first byte and sessions for opening one; peers use the threads "
+    "they can: cp and age one, the others two or more, GETs eight; cpu s is for a GB, or for all of it"
 )
 
 _EXAMPLES: Final = """\
