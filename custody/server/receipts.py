@@ -29,7 +29,8 @@ class Receipts:
 
     async def of(self, caller: str, places: Sequence[int]) -> list[Receipt]:
         """Return the receipts of entries by index. Raises as ``Publisher.wait``."""
-        if places and await self._until(lambda: self._settled(max(places))):
+        newest = max(places, default=-1)
+        if places and await self._until(lambda: self._settled(newest)):
             # Published just now. Of what was published before, the ledger is asked whether it still says the same.
             found = [receipt for place in places if (receipt := self._publisher.at_hand(place)) is not None]
             if len(found) == len(places):
