@@ -189,7 +189,7 @@ class Ledger:
                 done = self._commit(acts)
         finally:
             if done is not None and done.publish:
-                self.publisher.notify()
+                self.publisher.notify(done.added[-1][0] + 1)
             for act in acts:
                 act.tell()
         for _, entry in done.added if done is not None else ():

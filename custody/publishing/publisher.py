@@ -70,6 +70,7 @@ class Publisher:
         self._work = threading.Condition(lock)
         self._done = threading.Condition(lock)
         self._announced = True
+        self._known = 0
         self._stopping = False
         self._visible: Head | None = None
         self._published_size = 0
@@ -154,9 +155,10 @@ class Publisher:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(self._settings.witness_timeout)  # it is a daemon: a store that hangs must not hold us
 
-    def notify(self) -> None:
-        """Tell the publisher that the journal has grown."""
+    def notify(self, size: int) -> None:
+        """Tell the publisher that the journal has grown to ``size`` entries, all of them committed."""
         with self._work:
+            self._known = max(self._known, size)
             self._announced = True
             self._work.notify()
 
@@ -238,7 +240,7 @@ class Publisher:
         """Sign what has gathered, at most one batch."""
         if not self._confirmed:
             return head
-        size = self._journal.size()
+        size = self._known if self._known > head.size else self._journal.size()
         if size < head.size:
             raise IntegrityError(f"the ledger has {size} entries and has signed {head.size}", hint=REBUILD)
         end = min(size, head.size + self._settings.batch)

@@ -4,9 +4,8 @@ So callers who wait for a witness that is down, by the thousand, take no thread 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Final
 
 from custody.entries.receipt import Receipt
@@ -14,6 +13,8 @@ from custody.publishing.publisher import Publisher
 from custody.server.pools import Pools
 
 __all__ = ["Receipts"]
+
+_NONE: Final = -1  # the place of an entry that will never be: there is nothing to wait for
 
 
 class Receipts:
@@ -24,13 +25,12 @@ class Receipts:
         self._pools = pools
         self._timeout = timeout
         self._loop = loop
-        self._waiting: set[tuple[Callable[[], bool], asyncio.Future[None]]] = set()
+        self._waiting: set[_Waiter] = set()
         publisher.on_published(self._published)
 
     async def of(self, caller: str, places: Sequence[int]) -> list[Receipt]:
         """Return the receipts of entries by index. Raises as ``Publisher.wait``."""
-        newest = max(places, default=-1)
-        if places and await self._until(lambda: self._settled(newest)):
+        if places and await self._until(_Waiter(self._loop, max(places))):
             # Published just now. Of what was published before, the ledger is asked whether it still says the same.
             found = [receipt for place in places if (receipt := self._publisher.at_hand(place)) is not None]
             if len(found) == len(places):
@@ -47,49 +47,64 @@ class Receipts:
         """Return the receipt of the entry that an act appends, or raise what it raises. It is one wait, not two: waking
         somebody costs as much as a signature. Cancelled before the act's turn, nothing of it is done.
         """
-        act.add_done_callback(self._acted)
+        waiter = _Waiter(self._loop, None)
+        act.add_done_callback(lambda act: self._acted(act, waiter))
         try:
-            await self._until(lambda: self._ended(act))
-            index = await asyncio.wrap_future(act)
+            await self._until(waiter)
+            index = act.result() if act.done() else await asyncio.wrap_future(act)
         except asyncio.CancelledError:
             act.cancel()
             raise
         return self._publisher.at_hand(index) or await self.one(caller, index)
 
-    async def _until(self, over: Callable[[], bool]) -> bool:
+    async def _until(self, waiter: "_Waiter") -> bool:
         """Return when what is waited for is over, or the time is; tell whether that took waiting."""
-        waiter = (over, self._loop.create_future())
         self._waiting.add(waiter)  # before looking: whatever happens from now on wakes it
         try:
-            if over():
+            if self._over(waiter):
                 return False
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._timeout):
-                    await waiter[1]
+            late = self._loop.call_later(self._timeout, waiter.wake)
+            try:
+                await waiter.future
+            finally:
+                late.cancel()
             return True
         finally:
             self._waiting.discard(waiter)
 
-    def _ended(self, act: "Future[int]") -> bool:
-        """Tell whether an act was done, and its entry is published or never will be."""
-        return act.done() and (act.cancelled() or act.exception() is not None or self._settled(act.result()))
-
-    def _acted(self, act: "Future[int]") -> None:
-        """Wake who waits for an act that no publication will wake. Runs where the act was done."""
-        if self._ended(act) and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
-
-    def _settled(self, index: int) -> bool:
+    def _over(self, waiter: "_Waiter") -> bool:
         """Tell whether an entry is published, or never will be."""
-        return self._publisher.failed is not None or self._publisher.published.size > index
+        place = waiter.place
+        return place is not None and (self._publisher.failed is not None or self._publisher.published.size > place)
+
+    def _acted(self, act: "Future[int]", waiter: "_Waiter") -> None:
+        """Note the place of an entry; wake who waits for it where no publication will. Runs where the act was done."""
+        waiter.place = _NONE if act.cancelled() or act.exception() is not None else act.result()
+        if self._over(waiter) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(waiter.wake)
 
     def _published(self, size: int) -> None:
         """Runs in the publisher's thread."""
-        del size
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
+            self._loop.call_soon_threadsafe(self._wake, size)
 
-    def _wake(self) -> None:
-        for over, future in self._waiting:
-            if not future.done() and over():
-                future.set_result(None)
+    def _wake(self, size: int) -> None:
+        failed = self._publisher.failed is not None
+        for waiter in self._waiting:
+            if waiter.place is not None and (failed or waiter.place < size):
+                waiter.wake()
+
+
+class _Waiter:
+    """Somebody who waits for the entry at ``place`` to be published; ``None`` as long as nobody knows where it is."""
+
+    __slots__ = ("future", "place")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, place: int | None) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.place = place
+
+    def wake(self) -> None:
+        """Let it go on, in the loop's thread."""
+        if not self.future.done():
+            self.future.set_result(None)

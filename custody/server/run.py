@@ -72,7 +72,6 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     changes = Changes(loop)
     context.ledger.on_change(changes.notify)
     server = grpc.aio.server(
-        interceptors=[MethodNames()],
         options=[
             ("grpc.max_receive_message_length", _MAX_MESSAGE),
             ("grpc.max_send_message_length", _MAX_MESSAGE),
@@ -90,6 +89,7 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     receipts = Receipts(context.ledger.publisher, pools, context.receipt_timeout, loop)
     reads = Reads(context, guard, pools)
     service = Service(context, guard, pools, changes, receipts, Often(loop.time, listen.hellos, listen.filed), reads)
+    server.add_generic_rpc_handlers((MethodNames(),))
     add_reads(reads, server)
     by_name = cast("Server", _ByName(server))
     add_BrokerServicer_to_server(service, by_name)

@@ -99,9 +99,13 @@ def _bind(listen: str) -> socket.socket:
     host = match["host"].strip("[]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(match["port"])), family=family, backlog=_MAX_CONNECTIONS)
+        listener = socket.create_server((host, int(match["port"])), family=family, backlog=_MAX_CONNECTIONS)
     except OSError as error:
         raise ConfigError(f"listen: {listen}: {error.strerror}") from error
+    # Connections inherit it; asyncio sets it only where a socket says that it is TCP, which Python's do not. Without
+    # it the body of an answer waits for the log to acknowledge the headers: 40 ms, whenever the log is slow to.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 class _Server(uvicorn.Server):

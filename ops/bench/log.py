@@ -130,7 +130,7 @@ def sequenced(directory: Path, entries: int) -> float:
             with journal.transaction() as transaction:
                 for data in made[start : start + BATCH]:
                     transaction.append(data)
-            publisher.notify()
+            publisher.notify(transaction.size)
         publisher.wait(entries - 1, 600)
         seconds = time.perf_counter() - began
         publisher.stop()

@@ -234,7 +234,7 @@ def started(world: World) -> Publisher:
 def test_who_waits_gets_the_receipt_of_the_own_entry(world: World, started: Publisher) -> None:
     def work(number: int) -> None:
         (index,) = world.append(entry(number))
-        started.notify()
+        started.notify(index + 1)
         verified = world.verify(started.wait(index, 30))
         assert verified.entry.encode() == entry(number)
 

@@ -1,3 +1,4 @@
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 
 from custody.errors import ConfigError, CustodyError
 from custody.tlog.note import COSIGNATURE, VKey
-from custody.witness.serve import WitnessConfig, generate_key, load_key, serve
+from custody.witness.serve import WitnessConfig, _bind, generate_key, load_key, serve
 from tests.doubles.tlog import TIME, log_signer
 
 
@@ -67,3 +68,11 @@ def test_a_wrong_configuration_is_refused(
     config = WitnessConfig(directory=tmp_path, key_file=key_file, **settings)  # type: ignore[arg-type]
     with pytest.raises(CustodyError):
         serve(config, lambda: TIME, lambda: 0.0)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0"])
+def test_no_answer_waits_until_its_headers_are_acknowledged(listen: str) -> None:
+    with _bind(listen) as listener, socket.create_connection(listener.getsockname()[:2], 30):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
