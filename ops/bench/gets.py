@@ -19,7 +19,6 @@ from custody.app.demo.places import BUCKET, S3
 from custody.app.sealing import SEGMENT
 from custody.client.direct import FETCH
 from custody.crypto.floe import OVERHEAD
-from custody.segments.buffers import huge_buffer
 
 __all__ = ["Gets"]
 
@@ -51,20 +50,18 @@ class Gets:
         path = f"{url.path}?{url.query}"
         return cls(place, found["Key"], found["Size"], url.hostname or "", url.port or 80, path)
 
-    def sockets(self) -> memoryview:
-        """HTTP by hand: from the socket straight into fresh huge pages."""
-        out = huge_buffer(self.size)
+    def sockets(self, out: memoryview) -> None:
+        """HTTP by hand: from the socket straight into ``out``, which has at least ``size`` bytes."""
 
         def fetch(numbers: Iterator[int]) -> None:
             with socket.create_connection((self.host, self.port)) as connection:
                 for first, last in self._ranges(numbers):
                     _get(connection, f"{self.host}:{self.port}", self.path, first, out[first : last + 1])
 
-        return self._on_all(fetch, out)
+        self._on_all(fetch)
 
-    def standard_library(self) -> memoryview:
+    def standard_library(self, out: memoryview) -> None:
         """The same with ``http.client``."""
-        out = huge_buffer(self.size)
 
         def fetch(numbers: Iterator[int]) -> None:
             connection = http.client.HTTPConnection(self.host, self.port)
@@ -74,7 +71,7 @@ class Gets:
             finally:
                 connection.close()
 
-        return self._on_all(fetch, out)
+        self._on_all(fetch)
 
     def obstore(self) -> Callable[[], object]:
         """obstore, in Rust: into memory of its own. ``ImportError`` where it is not installed."""
@@ -96,12 +93,11 @@ class Gets:
         for number in numbers:
             yield number * _RANGE, min((number + 1) * _RANGE, self.size) - 1
 
-    def _on_all(self, fetch: Callable[[Iterator[int]], None], out: memoryview) -> memoryview:
+    def _on_all(self, fetch: Callable[[Iterator[int]], None]) -> None:
         """Let each connection take the next range as it becomes free."""
         numbers = iter(range(-(-self.size // _RANGE)))  # one step of the interpreter: no two threads get the same
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
             list(pool.map(fetch, [numbers] * _CONNECTIONS))
-        return out
 
     def _credentials(self) -> dict[str, str]:
         file = configparser.ConfigParser()

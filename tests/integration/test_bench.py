@@ -118,13 +118,16 @@ class _Refuses(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("get", [Gets.sockets, Gets.standard_library])
-def test_an_error_is_no_fast_get(tmp_path: Path, get: Callable[[Gets], memoryview]) -> None:
+def test_an_error_is_no_fast_get(tmp_path: Path, get: Callable[[Gets, memoryview], None]) -> None:
     with HTTPServer(("127.0.0.1", 0), _Refuses) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             with pytest.raises(ConnectionError, match="the answer is 403 with 1000 bytes"):
-                get(Gets(S3(tmp_path), "key", 1000, "127.0.0.1", server.server_port, "/key"))
+                get(
+                    Gets(S3(tmp_path), "key", 1000, "127.0.0.1", server.server_port, "/key"),
+                    memoryview(bytearray(1000)),
+                )
         finally:
             server.shutdown()
             thread.join()
