@@ -19,10 +19,19 @@ from custody.rules.facts import find_lease
 from custody.rules.opening import check_open, session_size
 from custody.rules.signers import verify_actor
 from custody.rules.state import State
+from custody.segments.decrypt import Fetched, SegmentDecryptor
 from custody.segments.layout import FilePlan
-from custody.segments.open import SegmentDecryptor
 
-__all__ = ["Opened", "close_session", "open_session", "plan_of", "read_digests", "read_segment"]
+__all__ = [
+    "Opened",
+    "close_session",
+    "fetch_segments",
+    "is_far",
+    "open_session",
+    "plan_of",
+    "read_digests",
+    "read_segment",
+]
 
 _PIECE: Final = 1 << 20
 
@@ -133,23 +142,42 @@ def plan_of(session: Session, file: int) -> FilePlan:
     return FilePlan.of(session.content, file)
 
 
-def read_segment(context: Context, session: Session, file: int, segment: int, out: memoryview) -> int:
+def is_far(context: Context, session: Session, file: int) -> bool:
+    """Open a file of the session, unless it is open; tell whether its store is waited for.
+
+    Raises ``DeniedError`` in direct mode and when the session is over, ``IntegrityError`` for a blob that is not the
+    version's, ``UnavailableError`` when the store does not answer.
+    """
+    return _opened(context, session, file).far
+
+
+def fetch_segments(context: Context, session: Session, file: int, segments: range) -> Fetched:
+    """Fetch the ciphertext of adjacent segments of a file. Nobody pays for it: it leaves with nobody.
+
+    Raises as ``is_far``; of what went wrong with a segment, whoever reads it is told.
+    """
+    session.require_live(context.ledger.clock())
+    return _opened(context, session, file).fetch(segments)
+
+
+def read_segment(
+    context: Context, session: Session, file: int, segment: int, out: memoryview, *, fetched: Fetched | None = None
+) -> int:
     """Decrypt one segment into ``out`` and return its plaintext size; lease and budget are checked and charged first.
 
-    ``out`` has room for the segment. Raises ``DeniedError`` when the session is over, ``IntegrityError`` for
-    ciphertext that is not the version's, ``UnavailableError`` when the store does not answer.
+    ``out`` has room for the segment; its ciphertext may have been ``fetched``. Raises ``DeniedError`` when the session
+    is over, ``IntegrityError`` for ciphertext that is not the version's, ``UnavailableError`` when the store does not
+    answer.
     """
     plan = plan_of(session, file)
-    if session.direct:
-        message = "in direct mode the job reads the store itself"
-        raise DeniedError(message)
+    _require_streamed(session)
     if not 0 <= segment < plan.count:
         message = f"file {file} has segments 0 to {plan.count - 1}"
         raise FormatError(message)
     session.charge(file, plan.locate(segment).length, context.ledger.clock())
-    decryptor = session.opened(file) or session.keep(file, _decryptor(context, session, file))
+    decryptor = _opened(context, session, file)
     try:
-        return decryptor.decrypt_segment_into(segment, out)
+        return decryptor.decrypt_segment_into(segment, out, fetched)
     except ValueError:
         # The keys were wiped while this segment was on its way: the lease was stopped.
         wipe(out)
@@ -157,10 +185,21 @@ def read_segment(context: Context, session: Session, file: int, segment: int, ou
         raise DeniedError(message) from None
 
 
-def _decryptor(context: Context, session: Session, file: int) -> SegmentDecryptor:
-    plan = FilePlan.of(session.content, file)
-    file_key = context.vault.file_keys(session.lease, file).file_key
-    return SegmentDecryptor(plan, file_key, context.store.open(plan.ciphertext_key))
+def _require_streamed(session: Session) -> None:
+    if session.direct:
+        message = "in direct mode the job reads the store itself"
+        raise DeniedError(message)
+
+
+def _opened(context: Context, session: Session, file: int) -> SegmentDecryptor:
+    """Return the file's decryptor, kept for the session."""
+    found = session.opened(file)
+    if found is None:
+        plan = plan_of(session, file)
+        _require_streamed(session)
+        file_key = context.vault.file_keys(session.lease, file).file_key
+        found = session.keep(file, SegmentDecryptor(plan, file_key, context.store.open(plan.ciphertext_key)))
+    return found
 
 
 def read_digests(context: Context, session: Session, file: int) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from custody.documents.session import OpenSession
 from custody.entries.entry import Parent
 from custody.errors import DeniedError
 from custody.ports import Pinned
-from custody.segments.open import SegmentDecryptor
+from custody.segments.decrypt import SegmentDecryptor
 
 __all__ = ["Session", "Sessions"]
 

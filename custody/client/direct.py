@@ -12,8 +12,9 @@ from typing import Final
 from custody.client.live import Live
 from custody.client.places import Places
 from custody.errors import FormatError, IntegrityError
+from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.layout import FilePlan
-from custody.segments.open import OpenFile, SegmentChecker, SegmentDecryptor, read_digest_list
+from custody.segments.open import OpenFile, SegmentChecker, read_digest_list
 from custody.segments.streams import Progress, ignore_progress
 
 __all__ = ["FETCH", "DirectFile"]

@@ -2,7 +2,7 @@
 
 Two sides, because they are two parties in stream mode:
 
-* ``SegmentDecryptor`` has the file key and the ciphertext. The broker is this side.
+* ``SegmentDecryptor`` (``decrypt.py``) has the file key and the ciphertext. The broker is this side.
 * ``SegmentChecker`` has the digest key and the digest list. The job is this side: a GCM tag proves only that whoever
   made a segment had the file key, so whoever consumes plaintext checks its digest first (design section 4).
 
@@ -30,98 +30,30 @@ from types import TracebackType
 from typing import Final, Self
 
 from custody.crypto.digests import check_digest, check_segment, digest_at
-from custody.crypto.floe import HEADER_SIZE, OVERHEAD, Decryptor, Params
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import wipe
-from custody.errors import FormatError, IntegrityError
+from custody.errors import IntegrityError
 from custody.segments.buffers import BufferPool
+from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.lanes import Step, run_lanes, run_unordered
 from custody.segments.layout import FilePlan
-from custody.segments.streams import Progress, Reader, Sink, ignore_progress, named, naming, stretches, write_all
+from custody.segments.streams import (
+    Progress,
+    Reader,
+    Sink,
+    ignore_progress,
+    named,
+    naming,
+    write_all,
+)
 
-__all__ = ["Give", "OpenFile", "SegmentChecker", "SegmentDecryptor", "read_digest_list"]
+__all__ = ["Give", "OpenFile", "SegmentChecker", "read_digest_list"]
 
 Give = Callable[[int, memoryview], None]
 """Takes a segment, by its number; its memory is used again afterwards."""
 
 _SHARES: Final = 8
 """No run is shorter than this part of the longest, where there is more: an answer of little costs a request as well."""
-
-
-class SegmentDecryptor:
-    """Decrypts the segments of one stored file, in any order, from any thread.
-
-    The size of the blob and the FLOE header are checked here, before any segment: ``IntegrityError`` for a file that
-    was cut or extended, for another file's header, and for a ciphertext made for two keys. ``file_key`` and ``reader``
-    stay the caller's to close. ``close`` wipes the keys derived here.
-
-    ``fetch`` is how many stored bytes a run has, at least one segment; a store over a network is asked for all of them
-    at once.
-    """
-
-    def __init__(self, plan: FilePlan, file_key: SecretBytes, reader: Reader, *, fetch: int = 0) -> None:
-        self.plan = plan
-        self.run: Final = max(1, min(plan.count, fetch // (plan.segment + OVERHEAD)))
-        """Segments of a run, at most."""
-        self._stretch = stretches(reader)
-        if reader.size != plan.stored_size:
-            where = plan.segment_at(min(reader.size, plan.stored_size))
-            what = "is cut off" if reader.size < plan.stored_size else "is not the end"
-            raise IntegrityError(
-                f"{plan.path}: segment {where} {what}: {reader.size} stored bytes instead of {plan.stored_size}"
-            )
-        header = bytearray(HEADER_SIZE)
-        with naming(plan.path):
-            reader.read_into(0, memoryview(header))
-            self._decryptor = Decryptor(file_key, plan.aad, Params(plan.segment), bytes(header))
-        self._stored = BufferPool(min(plan.segment, plan.size) + OVERHEAD)
-
-    def decrypt_segment_into(self, i: int, out: memoryview) -> int:
-        """Decrypt segment ``i`` into the start of ``out``; return its length in bytes.
-
-        It is what somebody with the file key encrypted, who need not be the sealer: ``SegmentChecker`` tells. Raises
-        ``IntegrityError`` after wiping what was written.
-        """
-        for _, plaintext in self.decrypt_run(range(i, i + 1), lambda _: out):
-            return len(plaintext)
-        raise ValueError("no segment")
-
-    def decrypt_run(self, segments: range, place: Callable[[int], memoryview]) -> Iterator[tuple[int, memoryview]]:
-        """Ask for adjacent segments at once; as they come, decrypt each to the start of ``place(i)`` and yield it.
-
-        Raises as ``decrypt_segment_into``.
-        """
-        start, last = self.plan.locate(segments[0]).stored_offset, self.plan.locate(segments[-1])
-        size = last.stored_offset + last.stored_length - start
-        with self._stored.take() as buffer, self._stretch(start, size) as fill:
-            for i in segments:
-                where = self.plan.locate(i)
-                out, stored = place(i), buffer[: where.stored_length]
-                try:
-                    fill(stored)
-                except (IntegrityError, FormatError) as error:
-                    raise named(error, f"{self.plan.path}: segment {i}") from error
-                try:
-                    self._decryptor.decrypt_into(i, where.is_final, stored, out)
-                except (IntegrityError, FormatError) as error:
-                    raise named(error, self.plan.path) from error
-                yield i, out[: where.length]
-
-    def trim(self) -> None:
-        """Give back the memory that reading took, until somebody reads again."""
-        self._stored.trim()
-
-    def close(self) -> None:
-        """Wipe the keys. A segment that another thread has under way is wiped too, and raises ``ValueError`` there."""
-        self._decryptor.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class SegmentChecker:

@@ -2,8 +2,8 @@
 
 Use cases are plain functions that take locks and write to the journal; they run in ``calls``. Opening a lease waits for
 the log, for a custodian's share to be unwrapped and for one opening at a time: ``opens``. Decrypting runs in ``reads``,
-of its own, so that a thousand slow readers leave requests and stops alone. Stops have threads of their own: they must
-get through when everything else is busy.
+of its own, so that a thousand slow readers leave requests and stops alone; what a store over a network is waited for
+waits in ``fetches``. Stops have threads of their own: they must get through when everything else is busy.
 
 Nor does one caller starve another: of a pool's threads an identity has at most half at once. The rest of its calls wait
 their turn behind its own, at the price of a coroutine each.
@@ -21,6 +21,7 @@ _T = TypeVar("_T")
 _OPENS: Final = 16
 _STOPS: Final = 8
 _UPLOADS: Final = 16
+_FETCHES: Final = 32
 
 
 class Turns:
@@ -70,6 +71,7 @@ class Pools:
         self._stops = _Pool(_STOPS, "stop")
         self._uploads = _Pool(_UPLOADS, "upload")
         self._reads = ThreadPoolExecutor(reads, "read")
+        self._fetches = ThreadPoolExecutor(_FETCHES, "fetch")
 
     async def call(self, caller: str, function: Callable[[], _T]) -> _T:
         """Run a use case that waits for nothing but the database."""
@@ -91,10 +93,15 @@ class Pools:
         """Begin a piece of the data path; streams are shared out by session."""
         return asyncio.get_running_loop().run_in_executor(self._reads, function)
 
+    def fetch(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Begin to wait for a store, for a stream."""
+        return asyncio.get_running_loop().run_in_executor(self._fetches, function)
+
     def close(self) -> None:
         """Let what runs finish, start nothing more."""
         for executor in (
             self._reads,
+            self._fetches,
             *(pool.executor for pool in (self._calls, self._opens, self._uploads, self._stops)),
         ):
             executor.shutdown(wait=True, cancel_futures=True)

@@ -2,10 +2,14 @@
 
 A segment is decrypted into the message that it leaves in. One that takes several messages is decrypted aside, in the
 threads' buffers, and copied once. A stream holds the messages of one segment, or of two runs while few are served.
+
+A store over a network is waited for elsewhere, and ahead: while few are served, the ciphertext of some runs beyond
+those is under way or at hand. It is not paid for before it is decrypted.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -18,6 +22,7 @@ from custody.broker.context import Context, Peer
 from custody.broker.sessions import Session
 from custody.errors import CustodyError, FormatError
 from custody.segments.buffers import BufferPool
+from custody.segments.decrypt import Fetched
 from custody.server.guard import Guard
 from custody.server.pools import Pools
 from custody.server.streams import Stream, Streams
@@ -81,26 +86,18 @@ class Reads:
         file: int,
         segments: range,
     ) -> None:
-        """Write segments: one, so that the reader has something soon, then runs of them.
-
-        While a run is written the next one is made, unless too many streams are served to hold two each.
+        """Write segments. While a run is written the next one is made, unless too many streams are served to hold two
+        each.
         """
+        far = await self._pools.fetch(partial(reading.is_far, self._context, session, file))
         longest = max(1, RUN // int(session.content.segment))
-        begun = segments.start
-
-        def begin() -> "asyncio.Future[_Made]":
-            nonlocal begun
-            size = longest if begun > segments.start and self._streams.few else 1
-            run = segments[begun - segments.start :][:size]
-            begun += len(run)
-            return self._pools.read(partial(self._make, session, file, run))
-
-        ahead: asyncio.Future[_Made] | None = begin()
+        runs = _Runs(segments, longest, self._streams, partial(self._fetch, session, file) if far else None)
+        ahead: asyncio.Future[_Made] | None = self._begin(session, file, runs)
         try:
             while ahead is not None:
                 made = await ahead
-                more = made.error is None and begun < segments.stop
-                ahead = begin() if more and self._streams.few else None
+                more = made.error is None and bool(runs)
+                ahead = self._begin(session, file, runs) if more and self._streams.few else None
                 for message in made.messages:
                     # What was made before the lease was stopped does not leave after it.
                     session.require_live(self._context.ledger.clock())
@@ -108,10 +105,33 @@ class Reads:
                 if made.error is not None:
                     raise made.error
                 if more and ahead is None:
-                    ahead = begin()
+                    ahead = self._begin(session, file, runs)
         finally:
             if ahead is not None:
                 ahead.cancel()
+            runs.close()
+
+    def _begin(self, session: Session, file: int, runs: "_Runs") -> "asyncio.Future[_Made]":
+        """Begin to make the next run."""
+        run, fetching = runs.take()
+        make = partial(self._make, session, file, run)
+        if fetching is None:
+            return self._pools.read(make)
+
+        async def made() -> _Made:
+            fetched = await fetching
+            return await self._pools.read(lambda: make(fetched))
+
+        return asyncio.ensure_future(made())
+
+    def _fetch(self, session: Session, file: int, run: range) -> "asyncio.Future[Fetched]":
+        return self._pools.fetch(partial(self._fetched, session, file, run))
+
+    def _fetched(self, session: Session, file: int, run: range) -> Fetched:
+        try:
+            return reading.fetch_segments(self._context, session, file, run)
+        except CustodyError as error:
+            return Fetched({}, error)
 
     @asynccontextmanager
     async def _place(self, peer: Peer, session: str) -> AsyncIterator[Stream]:
@@ -125,7 +145,7 @@ class Reads:
         for pool in self._buffers.values():
             pool.close()
 
-    def _make(self, session: Session, file: int, run: range) -> "_Made":
+    def _make(self, session: Session, file: int, run: range, fetched: Fetched | None = None) -> "_Made":
         """Decrypt segments into messages. What precedes one that fails is paid for, and served."""
         messages: list[bytes] = []
         try:
@@ -133,21 +153,21 @@ class Reads:
             for segment in run:
                 size = plan.locate(segment).length
                 make = self._one if size <= PIECE else self._several
-                messages += make(session, file, segment, size)
+                messages += make(session, file, segment, size, fetched)
         except CustodyError as error:
             return _Made(messages, error)
         return _Made(messages, None)
 
-    def _one(self, session: Session, file: int, segment: int, size: int) -> list[bytes]:
+    def _one(self, session: Session, file: int, segment: int, size: int, fetched: Fetched | None) -> list[bytes]:
         message, place = blank_piece(segment, 0, size)
-        reading.read_segment(self._context, session, file, segment, place)
+        reading.read_segment(self._context, session, file, segment, place, fetched=fetched)
         return [message]
 
-    def _several(self, session: Session, file: int, segment: int, size: int) -> list[bytes]:
+    def _several(self, session: Session, file: int, segment: int, size: int, fetched: Fetched | None) -> list[bytes]:
         room = int(session.content.segment)
         pool = self._buffers.get(room) or self._buffers.setdefault(room, BufferPool(room))
         with pool.take() as buffer:
-            reading.read_segment(self._context, session, file, segment, buffer)
+            reading.read_segment(self._context, session, file, segment, buffer, fetched=fetched)
             return [
                 join_piece(segment, offset, buffer[offset : min(offset + PIECE, size)])
                 for offset in range(0, size, PIECE)
@@ -159,6 +179,50 @@ class _Made(NamedTuple):
 
     messages: list[bytes]
     error: CustodyError | None
+
+
+class _Runs:
+    """The segments of a stream, cut into runs: one, so that the reader has something soon, then longer ones.
+
+    Where a store is waited for, ``fetch`` begins to fetch the ciphertext of a run, of some of them ahead.
+    """
+
+    def __init__(
+        self,
+        segments: range,
+        longest: int,
+        streams: Streams,
+        fetch: "Callable[[range], asyncio.Future[Fetched]] | None",
+    ) -> None:
+        self._left = segments
+        self._first = segments.start
+        self._longest = longest
+        self._streams = streams
+        self._fetch = fetch
+        self._fetching: deque[tuple[range, asyncio.Future[Fetched]]] = deque()
+
+    def __bool__(self) -> bool:
+        """Whether there are more."""
+        return bool(self._left or self._fetching)
+
+    def take(self) -> "tuple[range, asyncio.Future[Fetched] | None]":
+        """Return the next run, of which there must be one, and what is being fetched for it."""
+        if self._fetch is None:
+            return self._cut(), None
+        while self._left and len(self._fetching) <= self._streams.ahead:
+            run = self._cut()
+            self._fetching.append((run, self._fetch(run)))
+        return self._fetching.popleft()
+
+    def close(self) -> None:
+        """Fetch nothing more."""
+        for _, fetching in self._fetching:
+            fetching.cancel()
+
+    def _cut(self) -> range:
+        size = self._longest if self._left.start > self._first and self._streams.few else 1
+        run, self._left = self._left[:size], self._left[size:]
+        return run
 
 
 def add_reads(reads: Reads, server: Server) -> None:

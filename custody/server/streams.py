@@ -1,9 +1,9 @@
 """Who may stream at once, so that memory is bounded and nobody waits for ever behind slow readers.
 
 Each stream holds the messages of one segment, whatever its reader does; while few are served, those of two runs of
-segments. So memory is bounded by their number. When all places are taken, those that arrive wait in line, and for each
-of them a stream is cut whose reader has left a message untaken for longer than a reader at work does, the slowest
-first. It is told to resume: what arrived is not sent again.
+segments, and the ciphertext of some more where a store is waited for. So memory is bounded by their number. When all
+places are taken, those that arrive wait in line, and for each of them a stream is cut whose reader has left a message
+untaken for longer than a reader at work does, the slowest first. It is told to resume: what arrived is not sent again.
 """
 
 import asyncio
@@ -24,6 +24,9 @@ MAX_STREAMS_OF_SESSION: Final = 16
 
 MAX_AHEAD: Final = 16
 """Streams that are served at once while each has its next run of segments made ready."""
+
+_FETCHES: Final = 3
+"""Runs of ciphertext that a stream may have beyond the one it works on, where a store is waited for."""
 
 _STALL: Final = 30.0
 """Seconds a reader may leave one message untaken before its stream ends; it can resume where it was."""
@@ -78,6 +81,13 @@ class Streams:
     def few(self) -> bool:
         """Whether so few are served that each may have segments made ready."""
         return len(self._streams) <= MAX_AHEAD
+
+    @property
+    def ahead(self) -> int:
+        """How many runs of ciphertext each may have fetched beyond the one it works on: of all together one for each
+        stream that is few.
+        """
+        return min(_FETCHES, MAX_AHEAD // max(1, len(self._streams)) - 1) if self.few else 0
 
     @asynccontextmanager
     async def enter(self, session: str) -> AsyncIterator[Stream]:

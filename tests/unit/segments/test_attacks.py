@@ -9,8 +9,9 @@ from blake3 import blake3
 from custody.crypto.digests import segment_digest
 from custody.crypto.floe import HEADER_SIZE, OVERHEAD, Encryptor, Params
 from custody.errors import CustodyError, FormatError, IntegrityError
+from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.layout import FilePlan
-from custody.segments.open import OpenFile, SegmentDecryptor
+from custody.segments.open import OpenFile
 from custody.segments.sealing_file import SealedFile
 from tests.doubles.sealed import SEGMENT, Sealed, key, plaintext, seal
 from tests.doubles.store import MemoryBlob

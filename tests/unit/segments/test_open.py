@@ -11,8 +11,9 @@ import pytest
 
 from custody.crypto.floe import OVERHEAD
 from custody.errors import IntegrityError, UnavailableError
+from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.layout import FilePlan
-from custody.segments.open import OpenFile, SegmentChecker, SegmentDecryptor
+from custody.segments.open import OpenFile, SegmentChecker
 from tests.doubles.sealed import SEGMENT, Sealed, key, plaintext, seal
 from tests.doubles.store import MemoryBlob
 

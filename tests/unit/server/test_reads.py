@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,8 @@ import pytest
 from custody.broker.context import Context, Peer
 from custody.broker.refusals import Refusals
 from custody.broker.sessions import Session
+from custody.errors import UnavailableError
+from custody.segments.streams import Forward
 from custody.server import streams
 from custody.server.guard import Guard
 from custody.server.pools import Pools
@@ -20,7 +23,7 @@ from custody.server.reads import PIECE, RUN, Reads
 from custody.wire.pieces import split_piece
 from custody.wire.v1 import broker_pb2 as pb
 from tests.doubles.sealed import Sealed, plaintext, seal
-from tests.doubles.store import MemoryBlob
+from tests.doubles.store import LongBlob, MemoryBlob
 
 SEGMENT = 1 << 20
 COUNT = 12
@@ -64,8 +67,9 @@ class Reader:
 class Stage:
     """The broker's side of one session of one sealed file, with a budget of ``most`` bytes."""
 
-    def __init__(self, sealed: Sealed, most: int = 1 << 40) -> None:
+    def __init__(self, sealed: Sealed, most: int = 1 << 40, blob: MemoryBlob | None = None) -> None:
         self.sealed = sealed
+        self.blob = blob or MemoryBlob(sealed.ciphertext)
         plan = sealed.plan
         document = SimpleNamespace(
             lease="lease",
@@ -89,7 +93,7 @@ class Stage:
             ledger=SimpleNamespace(clock=lambda: 0),
             sessions=SimpleNamespace(get=lambda _digest, _identity: self.session),
             vault=SimpleNamespace(file_keys=lambda _lease, _file: SimpleNamespace(file_key=sealed.file_key)),
-            store=SimpleNamespace(open=lambda _key: MemoryBlob(sealed.ciphertext)),
+            store=SimpleNamespace(open=lambda _key: self.blob),
         )
         self.guard = Job()
         self.pools = Pools()
@@ -114,9 +118,11 @@ def sealed() -> Sealed:
     return seal(plaintext(COUNT * SEGMENT - 5), os.urandom, segment=SEGMENT)
 
 
-def play(sealed: Sealed, scene: Callable[[Stage], Awaitable[None]], most: int = 1 << 40) -> None:
+def play(
+    sealed: Sealed, scene: Callable[[Stage], Awaitable[None]], most: int = 1 << 40, blob: MemoryBlob | None = None
+) -> None:
     async def run() -> None:
-        stage = Stage(sealed, most)
+        stage = Stage(sealed, most, blob)
         try:
             await scene(stage)
         finally:
@@ -140,7 +146,8 @@ async def settled(stage: Stage) -> int:
     return seen
 
 
-def test_every_byte_arrives_once_and_in_order_whatever_is_asked_for(sealed: Sealed) -> None:
+@pytest.mark.parametrize("store", [MemoryBlob, LongBlob])
+def test_every_byte_arrives_once_and_in_order_whatever_is_asked_for(sealed: Sealed, store: type[MemoryBlob]) -> None:
     async def scene(stage: Stage) -> None:
         for first, count in ((0, 0), (3, 7), (0, 1), (COUNT - 1, 1)):
             reader = Reader(greedy=True)
@@ -153,7 +160,7 @@ def test_every_byte_arrives_once_and_in_order_whatever_is_asked_for(sealed: Seal
             assert [split_piece(message).segment for message in reader.taken] == list(range(first, end))
             assert max(map(len, reader.taken)) <= PIECE + 32
 
-    play(sealed, scene)
+    play(sealed, scene, blob=store(sealed.ciphertext))
 
 
 def test_a_segment_of_several_messages_and_one_of_no_bytes_arrive_as_well() -> None:
@@ -217,8 +224,9 @@ def test_what_was_made_before_a_stop_does_not_leave_after_it(sealed: Sealed) -> 
     play(sealed, scene)
 
 
+@pytest.mark.parametrize("store", [MemoryBlob, LongBlob])
 @pytest.mark.parametrize("paid", [1, 3, 6])
-def test_a_budget_is_served_to_its_last_segment(sealed: Sealed, paid: int) -> None:
+def test_a_budget_is_served_to_its_last_segment(sealed: Sealed, paid: int, store: type[MemoryBlob]) -> None:
     """Also where it ends inside a run."""
 
     async def scene(stage: Stage) -> None:
@@ -227,10 +235,11 @@ def test_a_budget_is_served_to_its_last_segment(sealed: Sealed, paid: int) -> No
         assert [split_piece(message).segment for message in reader.taken] == list(range(paid))
         assert "byte budget" in stage.guard.refused[0]
 
-    play(sealed, scene, most=paid * SEGMENT + 100)
+    play(sealed, scene, most=paid * SEGMENT + 100, blob=store(sealed.ciphertext))
 
 
-def test_what_precedes_an_altered_segment_is_served(sealed: Sealed) -> None:
+@pytest.mark.parametrize("store", [MemoryBlob, LongBlob])
+def test_what_precedes_an_altered_segment_is_served(store: type[MemoryBlob]) -> None:
     broken = seal(plaintext(COUNT * SEGMENT - 5), os.urandom, segment=SEGMENT)
     broken.ciphertext[broken.segment(3)] = bytes(SEGMENT + 32)
 
@@ -241,4 +250,82 @@ def test_what_precedes_an_altered_segment_is_served(sealed: Sealed) -> None:
         assert "segment 3" in stage.guard.refused[0]
         assert len(reader.taken) == 3  # and no message whose payload was never written
 
-    play(broken, scene)
+    play(broken, scene, blob=store(broken.ciphertext))
+
+
+class FarBlob(LongBlob):
+    """A store over a network that stops answering at byte ``end``."""
+
+    def __init__(self, sealed: Sealed, end: int = 1 << 40) -> None:
+        super().__init__(sealed.ciphertext)
+        self._plan = sealed.plan
+        self._end = end
+
+    @property
+    def runs(self) -> list[range]:
+        """The segments that were asked for at once."""
+        stored = {self._plan.locate(i).stored_offset: i for i in range(self._plan.count)}
+        length = self._plan.locate(0).stored_length
+        return [range(stored[start], stored[start] + -(-size // length)) for start, size in self.stretches]
+
+    @contextmanager
+    def stretch(self, offset: int, size: int, /) -> Iterator[Forward]:
+        with super().stretch(offset, size) as fill:
+            at = offset
+
+            def checked(buffer: memoryview) -> None:
+                nonlocal at
+                at += len(buffer)
+                if at > self._end:
+                    raise UnavailableError("store: it has gone")
+                fill(buffer)
+
+            yield checked
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 9])
+def test_of_a_far_store_ciphertext_is_asked_for_ahead_at_length_and_nobody_pays_for_it(
+    sealed: Sealed, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_FETCHES", ahead)
+    blob = FarBlob(sealed)
+
+    async def scene(stage: Stage) -> None:
+        reader = Reader()
+        reading = asyncio.create_task(stage.read(reader))
+        await until(lambda: stage.charged > 1)
+        assert await settled(stage) == 1 + RUN_LENGTH  # plaintext as of a store at hand
+        runs = [range(1), *(range(at, min(at + RUN_LENGTH, COUNT)) for at in range(1, COUNT, RUN_LENGTH))]
+        assert sorted(blob.runs, key=lambda run: run.start) == runs[: 2 + ahead]
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    play(sealed, scene, blob=blob)
+
+
+def test_among_many_streams_nothing_is_asked_for_ahead(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_AHEAD", 0)
+    blob = FarBlob(sealed)
+
+    async def scene(stage: Stage) -> None:
+        reader = Reader()
+        reading = asyncio.create_task(stage.read(reader))
+        await until(lambda: stage.charged == 1)
+        await settled(stage)
+        assert blob.runs == [range(1)]
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+    play(sealed, scene, blob=blob)
+
+
+def test_what_came_of_a_far_store_is_served_and_then_why_no_more_comes(sealed: Sealed) -> None:
+    end = sealed.plan.locate(7).stored_offset + 5
+
+    async def scene(stage: Stage) -> None:
+        reader = Reader(greedy=True)
+        await stage.read(reader)
+        assert [split_piece(message).segment for message in reader.taken] == list(range(7))
+        assert stage.guard.refused == ["store: it has gone"]
+
+    play(sealed, scene, blob=FarBlob(sealed, end))

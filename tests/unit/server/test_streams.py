@@ -109,3 +109,18 @@ def test_a_reader_that_takes_nothing_for_too_long_is_told_to_resume(monkeypatch:
     with pytest.raises(UnavailableError, match="took nothing") as caught:
         asyncio.run(Crowd(1).read("slow", 1, never))
     assert "resume" in caught.value.hint
+
+
+@pytest.mark.parametrize(("number", "ahead"), [(1, 3), (4, 3), (5, 2), (8, 1), (9, 0), (16, 0), (17, 0)])
+def test_all_streams_together_have_as_much_fetched_as_few_have(number: int, ahead: int) -> None:
+    async def scene() -> None:
+        crowd = Crowd(64)
+        readers = [asyncio.create_task(crowd.read(f"session {i}", 1, never)) for i in range(number)]
+        await asyncio.sleep(0)
+        assert crowd.now == number
+        assert crowd.streams.ahead == ahead
+        for reader in readers:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
+
+    asyncio.run(scene())
