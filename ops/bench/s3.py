@@ -1,4 +1,4 @@
-"""Opening from S3 in direct mode: presigned ranges from a real server, decrypted and verified.
+"""Opening from S3: in direct mode presigned ranges from a real server, decrypted and verified; and streamed.
 
 It is compared where it reads into memory that is there, as the GETs do. What memory costs that nobody has touched yet,
 which a virtual machine may have to get from its host, the second line says.
@@ -41,14 +41,15 @@ def rows(deployment: Deployment, model: Model, work: Path, runs: int) -> Sequenc
         return Contender("plain GETs, obstore", gets.obstore(), size=model.size, target=_GETS)
 
     with deployment.job() as job:
-        loader = Loader(deployment, job, model, "direct")
+        loader, streamed = (Loader(deployment, job, model, mode) for mode in ("direct", "stream"))
         contenders = [
             loader.reader("custody, direct", memory[: model.size]),
             loader.contender("custody, into fresh memory"),
+            streamed.reader("custody, streamed", memory[: model.size], processes=[deployment.broker]),
             Contender("plain GETs, sockets", partial(gets.sockets, memory), size=model.size, target=_GETS),
             Contender("plain GETs, http.client", partial(gets.standard_library, memory), size=model.size, target=_GETS),
             beside("plain GETs, obstore", obstore),
         ]
-        found = measure(Part("open, S3", "GB/s", rate, contenders, ours=2), runs)
+        found = measure(Part("open, S3", "GB/s", rate, contenders, ours=3), runs)
     fastest = max((row for row in found if not row.ours), key=lambda row: row.median)
     return [row if row.ours or row == fastest else dataclasses.replace(row, target=None) for row in found]
