@@ -235,7 +235,7 @@ class Retainer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JournalRow:
-    """One entry as stored: its index, leaf bytes and row MAC (empty where it was not read from the database)."""
+    """One entry as stored: its index, leaf bytes and row MAC (empty where the log's store gave it, under a root)."""
 
     index: int
     entry: bytes

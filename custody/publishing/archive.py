@@ -1,5 +1,4 @@
-"""The whole journal: the ledger's rows; before them the entries that were pruned and are only in the log's store; and
-the newest, as long as this process remembers having committed them.
+"""The whole journal: the ledger's rows, and before them the entries that were pruned and are only in the log's store.
 
 What the store gives is believed under the root that the ledger remembers with a MAC: each entry is hashed against its
 tile, the tiles lead to one tree, and that tree's first ``pruned.size`` leaves have that root. Documents are named by
@@ -8,15 +7,14 @@ their own digest. So a log store that lies is found out when the broker starts, 
 
 import hashlib
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from custody.errors import FormatError, IntegrityError, NotFoundError
 from custody.ports import Journal, JournalRow, JournalTransaction, Pruned, Store
 from custody.publishing.batch import document_key
 from custody.publishing.history import REBUILD, History
-from custody.publishing.newest import Newest, Noted
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
 from custody.tlog.tiles import TILE_WIDTH
@@ -33,22 +31,13 @@ class WholeJournal:
         self._journal = journal
         self._store = store
         self._archive = _Archive(journal, store)
-        self._newest = Newest()
 
-    @contextmanager
-    def transaction(self) -> Iterator[JournalTransaction]:
+    def transaction(self) -> AbstractContextManager[JournalTransaction]:
         """See ``Journal.transaction``."""
-        with self._journal.transaction() as transaction:
-            noted = Noted(transaction)
-            yield noted
-        self._newest.add(noted)
+        return self._journal.transaction()
 
     def rows(self, start: int, limit: int) -> Sequence[JournalRow]:
-        """See ``Journal.rows``. Of pruned entries those of one bundle at most. Rows that are not read from the database
-        have no MAC.
-        """
-        if (newest := self._newest.rows(start, limit)) is not None:
-            return newest
+        """See ``Journal.rows``. Of pruned entries those of one bundle at most; none of their rows has a MAC."""
         if start >= self._archive.size:
             try:
                 return self._journal.rows(start, limit)
@@ -64,8 +53,6 @@ class WholeJournal:
 
     def document(self, envelope_digest: str) -> bytes:
         """See ``Journal.document``: those of pruned entries come from the log's store."""
-        if newest := self._newest.documents([envelope_digest]):
-            return newest[envelope_digest]
         try:
             return self._journal.document(envelope_digest)
         except NotFoundError:
@@ -79,8 +66,6 @@ class WholeJournal:
 
     def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
         """See ``Journal.documents``: those of pruned entries come from the log's store."""
-        if (newest := self._newest.documents(envelope_digests)) is not None:
-            return newest
         found = dict(self._journal.documents(envelope_digests))
         for digest in envelope_digests:
             if digest not in found:
