@@ -73,7 +73,7 @@ class Reads:
             async with self._place(peer, request.session):
                 session = self._context.sessions.get(request.session, peer.identity)
                 pieces = reading.read_digests(self._context, session, request.file)
-                while (piece := await self._pools.read(lambda: next(pieces, None))) is not None:
+                while (piece := await self._pools.fetch(lambda: next(pieces, None))) is not None:
                     yield pb.DigestsPiece(data=piece)
         except CustodyError as error:
             await self._guard.refuse(context, error)

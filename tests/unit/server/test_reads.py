@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -329,3 +330,28 @@ def test_what_came_of_a_far_store_is_served_and_then_why_no_more_comes(sealed: S
         assert stage.guard.refused == ["store: it has gone"]
 
     play(sealed, scene, blob=FarBlob(sealed, end))
+
+
+def test_a_store_that_hangs_keeps_none_of_the_threads_that_decrypt(sealed: Sealed) -> None:
+    answer = threading.Event()
+
+    class HungBlob(FarBlob):
+        @contextmanager
+        def stretch(self, offset: int, size: int, /) -> Iterator[Forward]:
+            with super().stretch(offset, size) as fill:
+                assert answer.wait(3 * WAIT)
+                yield fill
+
+    async def scene(stage: Stage) -> None:
+        readers = [Reader(greedy=True) for _ in range(6)]
+        reading = [asyncio.create_task(stage.read(reader)) for reader in readers]
+        await until(lambda: len(stage.blob.stretches) >= len(readers))  # type: ignore[attr-defined]
+        assert await asyncio.wait_for(stage.pools.read(lambda: "decrypted"), WAIT) == "decrypted"
+        answer.set()
+        await asyncio.gather(*reading)
+        assert {len(reader.taken) for reader in readers} == {COUNT}
+
+    try:
+        play(sealed, scene, blob=HungBlob(sealed))
+    finally:
+        answer.set()
