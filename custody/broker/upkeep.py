@@ -44,7 +44,7 @@ class Upkeep:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, once it has logged who was refused until now."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -63,14 +63,17 @@ class Upkeep:
         if (off := context.ledger.clock.jump()) != self._off:
             self._off = off
             self._say("clock-jump" if off else "clock-right-again", abs(off))
-        while refused := self._refusals.first():
-            actor = Party(id=refused.peer.identity, credential=refused.peer.credential)
-            context.ledger.append("system", actor=actor, reason=refused.reason)
-            self._refusals.done()
+        self._log_refused()
         if (moment := self._monotonic()) - self._counted >= _MINUTE:
             self._counted = moment
             for reason, count in sorted(self._refusals.counts().items()):
                 self._say(reason, count)
+
+    def _log_refused(self) -> None:
+        while refused := self._refusals.first():
+            actor = Party(id=refused.peer.identity, credential=refused.peer.credential)
+            self._context.ledger.append("system", actor=actor, reason=refused.reason)
+            self._refusals.done()
 
     def _say(self, reason: str, count: int) -> None:
         ledger = self._context.ledger
@@ -78,7 +81,11 @@ class Upkeep:
 
     def _run(self) -> None:
         while not self._stop.wait(_TICK):
-            try:
-                self.tick()
-            except CustodyError as error:
-                self._trouble(error)
+            self._attempt(self.tick)
+        self._attempt(self._log_refused)
+
+    def _attempt(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except CustodyError as error:
+            self._trouble(error)

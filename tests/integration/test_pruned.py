@@ -12,6 +12,7 @@ import pytest
 from custody.adapters.ledger import open_journal
 from custody.adapters.store_local import LocalStore
 from custody.app.sealing import Sealed
+from custody.entries.entry import Entry
 from custody.errors import DeniedError
 from custody.publishing.archive import WholeJournal
 from custody.publishing.pruning import prune_piece
@@ -87,7 +88,12 @@ def test_it_starts_and_everything_holds(old: Old) -> None:
         opened = site.open(job, old.sealed, lease)
         assert site.read(job, opened.session) == old.plain
         job.close_session(opened.session)
-    site.stop("broker")
+        with pytest.raises(DeniedError, match="closed: revoked"):
+            site.open(job, old.sealed, old.revoked)
+    site.stop("broker")  # within a second: who was refused just now is logged all the same, before the goodbye
+    said = [Entry.parse(entry).reason for _, entry, _ in table(site, "entries")]
+    assert said[-1] == "broker-stop"
+    assert said.count("refused-open-session-denied") == 2
     verify(old)
     old.rows += table(site, "entries")[len(old.rows) - 256 :]
 
