@@ -74,6 +74,8 @@ class _Witness:
     ) -> None:
         self.name = name
         self._folder = folder
+        self._after = folder.with_name(f"{name}.after")
+        self._settle()
         self._report = report
         self._rng = rng
         self.tap = Tap(Host(self._die), plan, met)
@@ -119,11 +121,18 @@ class _Witness:
     def _die(self, power: bool) -> Never:  # noqa: FBT001 - called by a Tap, which knows nothing else
         if not power:
             raise Dead
-        after = self._folder.with_name(f"{self.name}.after")
-        self._layer.cut_power(after, self._rng)
-        shutil.rmtree(self._folder)
-        after.rename(self._folder)
+        making = self._after.with_suffix(".making")
+        self._layer.cut_power(making, self._rng)
+        making.rename(self._after)
+        self._settle()
         raise Cut
+
+    def _settle(self) -> None:
+        """Put what a power cut has left in the place of the directory; the process may have ended amid that."""
+        shutil.rmtree(self._after.with_suffix(".making"), ignore_errors=True)
+        if self._after.exists():
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._after.rename(self._folder)
 
 
 class _AtWork:
