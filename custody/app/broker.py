@@ -150,7 +150,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
         try:
             asyncio.run(run(listen, context, refusals, ready))
         finally:
-            context.vault.wipe()
+            context.vault.wipe()  # before anything is waited for
             upkeep.stop()  # whatever it has to log comes before the goodbye, which is the last to be published
             end(context)
 

@@ -6,7 +6,7 @@ the signed content names, and each segment is checked before it counts.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Final
 
 from custody.client.live import Live
@@ -45,7 +45,7 @@ class DirectFile:
             self._checker = SegmentChecker(plan, live.digest_key(plan.index), digest_list, expected)
             fetch = _STRIDE if places.local else FETCH
             self._decryptor = stack.enter_context(
-                SegmentDecryptor(plan, live.file_key(plan.index), ciphertext, fetch=fetch)
+                closing(SegmentDecryptor(plan, live.file_key(plan.index), ciphertext, fetch=fetch))
             )
             self._file = stack.enter_context(OpenFile(self._decryptor, self._checker))
             self._closing = stack.pop_all()

@@ -6,8 +6,7 @@ tells (``open.py``).
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from custody.crypto.floe import HEADER_SIZE, OVERHEAD, Decryptor, Params
 from custody.crypto.secret import SecretBytes
@@ -131,11 +130,3 @@ class SegmentDecryptor:
     def close(self) -> None:
         """Wipe the keys. A segment that another thread has under way is wiped too, and raises ``ValueError`` there."""
         self._decryptor.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -84,8 +84,8 @@ class Streams:
 
     @property
     def ahead(self) -> int:
-        """How many runs of ciphertext each may have fetched beyond the one it works on: of all together one for each
-        stream that is few.
+        """How many runs of ciphertext each may have beyond the one it works on: all streams together have at most as
+        many, those included, as ``MAX_AHEAD`` says.
         """
         return min(_FETCHES, MAX_AHEAD // max(1, len(self._streams)) - 1) if self.few else 0
 

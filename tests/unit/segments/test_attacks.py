@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from blake3 import blake3
@@ -170,7 +171,7 @@ def test_a_forged_segment_with_a_valid_tag_is_refused_by_the_digest_list_and_wip
     backdoor = b"backdoor" * 1000
     forge(sealed, i, backdoor[: sealed.plan.locate(i).length], rng)
     out = bytearray(SEGMENT)
-    with SegmentDecryptor(sealed.plan, sealed.file_key, MemoryBlob(sealed.ciphertext)) as broker:
+    with closing(SegmentDecryptor(sealed.plan, sealed.file_key, MemoryBlob(sealed.ciphertext))) as broker:
         broker.decrypt_segment_into(i, memoryview(out))
     assert out.startswith(b"backdoor"), "the tag verifies: the broker cannot tell"
 

@@ -4,7 +4,7 @@ import ctypes
 import io
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -216,7 +216,7 @@ def test_both_sides_are_of_one_file(sealed: Sealed) -> None:
     other = FilePlan(sealed.plan.vid, 1, sealed.plan.size, SEGMENT, "weights/0.bin")
     checker = SegmentChecker(other, sealed.digest_key, bytes(sealed.digests), sealed.content.digests)
     with (
-        SegmentDecryptor(sealed.plan, sealed.file_key, MemoryBlob(sealed.ciphertext)) as decryptor,
+        closing(SegmentDecryptor(sealed.plan, sealed.file_key, MemoryBlob(sealed.ciphertext))) as decryptor,
         pytest.raises(ValueError),
     ):
         OpenFile(decryptor, checker)
@@ -227,7 +227,7 @@ def test_both_sides_are_of_one_file(sealed: Sealed) -> None:
 
 def test_the_broker_decrypts_and_the_job_checks(sealed: Sealed) -> None:
     checker = SegmentChecker(sealed.plan, sealed.digest_key, bytes(sealed.digests), sealed.content.digests)
-    with SegmentDecryptor(sealed.plan, sealed.file_key, MemoryBlob(sealed.ciphertext)) as broker:
+    with closing(SegmentDecryptor(sealed.plan, sealed.file_key, MemoryBlob(sealed.ciphertext))) as broker:
         for i in range(sealed.plan.count):
             out = bytearray(SEGMENT)
             received = memoryview(out)[: broker.decrypt_segment_into(i, memoryview(out))]
