@@ -232,7 +232,9 @@ def test_a_workload_reads_no_more_of_the_log_than_concerns_it(site: Site, sealed
     files = malice.certificate(site.authority, tmp_path / "tls", [f"spiffe://{DOMAIN}/job/curious"])
     with connect(site, files) as curious, site.calls("job") as job, site.calls("olga") as auditor:
         for calls in (curious, job):
-            assert calls.get_log_object("checkpoint") == auditor.get_log_object("checkpoint")
+            # What others were refused before may be published between two looks; then nothing more comes.
+            looks = ((calls.get_log_object("checkpoint"), auditor.get_log_object("checkpoint")) for _ in range(20))
+            assert any(one == other for one, other in looks)
             for path in hashes:
                 assert calls.get_log_object(path) == auditor.get_log_object(path)
             for path in bundles:

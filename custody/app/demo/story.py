@@ -180,6 +180,8 @@ def _leave(stage: Stage, place: Place, address: str) -> None:
         '    signal=TERM; [ "$name" != s3 ] || signal=KILL\n'
         '    [ -f "$name.pid" ] || continue\n'
         '    kill -s "$signal" "$(cat "$name.pid")" 2>/dev/null || true\n'
+        # Whoever starts them again at once needs their ports; and the broker's goodbye needs the witness.
+        '    for _ in $(seq 100); do kill -s 0 "$(cat "$name.pid")" 2>/dev/null || break; sleep 0.1; done\n'
         '    rm -f "$name.pid"\n'
         "done\n"
     )
