@@ -4,6 +4,7 @@ import asyncio
 import gc
 import hashlib
 import logging
+import resource
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -92,6 +93,7 @@ def serve(config: BrokerConfig, folder: Path, ready: Callable[[str], None]) -> N
     contradict each other: nothing is served then.
     """
     harden_process()
+    _raise_limits()
     start_logging()
     with ExitStack() as stack:
         opened = open_ledger(config, folder, stack)
@@ -228,6 +230,12 @@ def _policies(ledger: Ledger, old: int, new: int) -> Sequence[Policy]:
         last = max((epoch for epoch, index in enumerate(places) if index < new), default=0)
         roots = state.roots[first : last + 1]
     return policies_of(roots)
+
+
+def _raise_limits() -> None:
+    """Have as many descriptors as this process may have: each caller's connection takes one, and each open file."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _rng(size: int) -> bytes:

@@ -1,6 +1,7 @@
 """Sessions of a lease, and the bytes they are served."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,7 +9,7 @@ from custody.broker.closing import close_overdue, end_session
 from custody.broker.context import Context, Peer
 from custody.broker.direct import check_direct, hand_out
 from custody.broker.openings import ensure_open
-from custody.broker.sessions import Session
+from custody.broker.sessions import Session, StoredFile
 from custody.crypto.sodium import wipe
 from custody.documents.dsse import Envelope
 from custody.documents.session import OpenSession
@@ -78,7 +79,7 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
         if session.direct:
             lent, sealed = {}, hand_out(context, session, receipt)
         else:
-            lent, sealed = {file: _lent(context, session, file) for file in sorted(session.files)}, {}
+            lent, sealed = {file: _digest_key(context, session, file) for file in sorted(session.files)}, {}
         session.witnessed = True
     except CustodyError:
         end_session(context, session, "aborted", "unavailable")
@@ -129,7 +130,7 @@ def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple
         raise
 
 
-def _lent(context: Context, session: Session, file: int) -> bytes:
+def _digest_key(context: Context, session: Session, file: int) -> bytes:
     """The digest key leaves for the job, which checks with it what it is served; it decrypts nothing."""
     return bytes(context.vault.file_keys(session.lease, file).digest_key.view)
 
@@ -148,7 +149,8 @@ def is_far(context: Context, session: Session, file: int) -> bool:
     Raises ``DeniedError`` in direct mode and when the session is over, ``IntegrityError`` for a blob that is not the
     version's, ``UnavailableError`` when the store does not answer.
     """
-    return _opened(context, session, file).far
+    with _lent(context, session, _streamed(session, file)) as decryptor:
+        return decryptor.far
 
 
 def fetch_segments(context: Context, session: Session, file: int, segments: range) -> Fetched:
@@ -157,7 +159,8 @@ def fetch_segments(context: Context, session: Session, file: int, segments: rang
     Raises as ``is_far``; of what went wrong with a segment, whoever reads it is told.
     """
     session.require_live(context.ledger.clock())
-    return _opened(context, session, file).fetch(segments)
+    with _lent(context, session, _streamed(session, file)) as decryptor:
+        return decryptor.fetch(segments)
 
 
 def read_segment(
@@ -169,37 +172,48 @@ def read_segment(
     is over, ``IntegrityError`` for ciphertext that is not the version's, ``UnavailableError`` when the store does not
     answer.
     """
-    plan = plan_of(session, file)
-    _require_streamed(session)
+    plan = _streamed(session, file)
     if not 0 <= segment < plan.count:
         message = f"file {file} has segments 0 to {plan.count - 1}"
         raise FormatError(message)
     session.charge(file, plan.locate(segment).length, context.ledger.clock())
-    decryptor = _opened(context, session, file)
-    try:
-        return decryptor.decrypt_segment_into(segment, out, fetched)
-    except ValueError:
-        # The keys were wiped while this segment was on its way: the lease was stopped.
-        wipe(out)
-        message = "the session is over"
-        raise DeniedError(message) from None
+    with _lent(context, session, plan) as decryptor:
+        try:
+            return decryptor.decrypt_segment_into(segment, out, fetched)
+        except ValueError:
+            wipe(out)
+            raise
 
 
-def _require_streamed(session: Session) -> None:
+def _streamed(session: Session, file: int) -> FilePlan:
+    """Return the layout of a file that is read here. ``DeniedError`` where none is, or not this one."""
     if session.direct:
         message = "in direct mode the job reads the store itself"
         raise DeniedError(message)
+    return plan_of(session, file)
 
 
-def _opened(context: Context, session: Session, file: int) -> SegmentDecryptor:
-    """Return the file's decryptor, kept for the session."""
-    found = session.opened(file)
-    if found is None:
-        plan = plan_of(session, file)
-        _require_streamed(session)
-        file_key = context.vault.file_keys(session.lease, file).file_key
-        found = session.keep(file, SegmentDecryptor(plan, file_key, context.store.open(plan.ciphertext_key)))
-    return found
+@contextmanager
+def _lent(context: Context, session: Session, plan: FilePlan) -> Iterator[SegmentDecryptor]:
+    """Have a file of the session open for the length of a block. ``DeniedError`` when the session is over, also where
+    its files were closed and its keys wiped under the block: the lease was stopped.
+    """
+
+    def open_file() -> StoredFile:
+        file_key = context.vault.file_keys(session.lease, plan.index).file_key
+        blob = context.store.open(plan.ciphertext_key)
+        try:
+            return StoredFile(blob, SegmentDecryptor(plan, file_key, blob))
+        except BaseException:
+            blob.close()
+            raise
+
+    try:
+        with session.file(plan.index, open_file) as stored:
+            yield stored.decryptor
+    except ValueError:
+        message = "the session is over"
+        raise DeniedError(message) from None
 
 
 def read_digests(context: Context, session: Session, file: int) -> Iterator[bytes]:

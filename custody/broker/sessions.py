@@ -6,7 +6,8 @@ is lost with this memory can be spent twice.
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Final
 
 from custody.documents.content import Content
@@ -14,13 +15,30 @@ from custody.documents.request import indexes
 from custody.documents.session import OpenSession
 from custody.entries.entry import Parent
 from custody.errors import DeniedError
-from custody.ports import Pinned
+from custody.ports import BlobReader, Pinned
 from custody.segments.decrypt import SegmentDecryptor
+from custody.segments.shelf import Shelf
 
-__all__ = ["Session", "Sessions"]
+__all__ = ["Session", "Sessions", "StoredFile"]
 
 _ENDED: Final = 10_000
 """Sessions remembered after their end, for jobs that end one which was ended for them."""
+
+_KEPT: Final = 4
+"""Files of a session that stay open while nobody reads them: many reads of a few files are what they are for."""
+
+
+class StoredFile:
+    """A file that a session reads: its blob, which is closed with it, and the keys derived for it."""
+
+    def __init__(self, blob: BlobReader, decryptor: SegmentDecryptor) -> None:
+        self.decryptor = decryptor
+        self._blob = blob
+
+    def close(self) -> None:
+        """Wipe the keys and give up the blob: reads that are under way end soon."""
+        self.decryptor.close()
+        self._blob.close()
 
 
 class Session:
@@ -43,7 +61,7 @@ class Session:
         self.outcome: int | None = None  # the index of its entry, once that is in the journal
         self._left = int(document.bytes)
         self._served: Counter[int] = Counter()
-        self._open: dict[int, SegmentDecryptor] = {}
+        self._files = Shelf[StoredFile](_KEPT)
         self._pinned: dict[str, Pinned] = {}
         self._ended = False
         self._lock = threading.Lock()
@@ -81,22 +99,11 @@ class Session:
         with self._lock:
             return self._pinned.setdefault(blob.key, blob)
 
-    def opened(self, file: int) -> SegmentDecryptor | None:
-        """Return the file's decryptor, if it was opened before."""
-        with self._lock:
-            return self._open.get(file)
-
-    def keep(self, file: int, decryptor: SegmentDecryptor) -> SegmentDecryptor:
-        """Keep a file's decryptor for the session; the first one kept wins and is returned."""
-        with self._lock:
-            if self._ended:
-                decryptor.close()
-                message = "the session is over"
-                raise DeniedError(message)
-            kept = self._open.setdefault(file, decryptor)
-        if kept is not decryptor:
-            decryptor.close()
-        return kept
+    def file(self, file: int, open_file: Callable[[], StoredFile]) -> AbstractContextManager[StoredFile]:
+        """Lend a file for the length of a block, opened where it is not open. ``ValueError`` when the session is over;
+        closing a file under a read makes that raise it too.
+        """
+        return self._files.lend(file, open_file)
 
     def _require_live(self, now: int) -> None:
         if self._ended:
@@ -107,13 +114,13 @@ class Session:
             raise DeniedError(message)
 
     def end(self) -> Mapping[int, int]:
-        """End the session, wipe its keys, and return what was served by file. A second call returns the same."""
+        """End the session, wipe its keys, close its files, and return what was served by file. A second call returns
+        the same.
+        """
         with self._lock:
             self._ended = True
-            decryptors, self._open = list(self._open.values()), {}
             served = dict(self._served)
-        for decryptor in decryptors:
-            decryptor.close()
+        self._files.close()
         return served
 
 

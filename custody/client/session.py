@@ -1,6 +1,5 @@
 """A session: the files of a lease, readable. Everything it returns was checked against the sealer's digests first."""
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from custody.documents.content import Content
 from custody.errors import NotFoundError
 from custody.segments.layout import FilePlan
 from custody.segments.open import SegmentChecker
+from custody.segments.shelf import Shelf
 from custody.segments.streams import Progress, ignore_progress
 
 __all__ = ["FileInfo", "Session"]
@@ -25,6 +25,9 @@ __all__ = ["FileInfo", "Session"]
 _WALK: Final = 1 << 30
 _KEPT: Final = 64 << 20
 """Bytes of checked segments kept in memory, because a range began or ended inside them."""
+
+_FILES: Final = 16
+"""Files that stay open while nobody reads them: a version may have more than a process may have descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,8 @@ class Session:
     def __init__(self, live: Live, after: Callable[[], object] | None = None) -> None:
         self._live = live
         self._after = after
-        self._lock = threading.Lock()
         self._kept = Kept(_KEPT)
-        self._open: dict[int, VerifiedFile | DirectFile] = {}
+        self._files = Shelf[VerifiedFile | DirectFile](_FILES)
         content = live.content
         self._indexes = {content.files[index].path: index for index in sorted(live.start.files)}
         self.files: Final = tuple(FileInfo(path, int(content.files[i].size)) for path, i in self._indexes.items())
@@ -84,7 +86,9 @@ class Session:
         that the broker stayed away; ``FormatError`` that the range lies outside the file.
         """
         out = memoryview(buffer).cast("B")
-        self._file(path).read_into(offset, out, progress)
+        index = self._index(path)
+        with self._files.lend(index, partial(self._opened, index)) as file:
+            file.read_into(offset, out, progress)
         return len(out)
 
     def load_tensors(
@@ -148,10 +152,7 @@ class Session:
         """End the session: the broker logs what was served, keys and kept plaintext are wiped here."""
         self._live.close()
         self._kept.close()
-        with self._lock:
-            files, self._open = list(self._open.values()), {}
-        for file in files:
-            file.close()
+        self._files.close()
         after, self._after = self._after, None
         if after is not None:
             after()
@@ -170,16 +171,8 @@ class Session:
             raise NotFoundError(f"the session has no file {path[:100]!a}")
         return index
 
-    def _file(self, path: str) -> VerifiedFile | DirectFile:
-        """Return a file, its digest list fetched and compared with the content the first time."""
-        index = self._index(path)
-        with self._lock:
-            found = self._open.get(index)
-            if found is None:
-                found = self._open[index] = self._opened(index)
-        return found
-
     def _opened(self, index: int) -> VerifiedFile | DirectFile:
+        """Open a file: its digest list is fetched and compared with the content."""
         plan = FilePlan.of(self.content, index)
         if self._live.direct:
             return DirectFile(self._live, plan)

@@ -1,5 +1,6 @@
 """The broker as a server: health, long polls by the hundred, and starts that must be refused."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from custody.errors import ConfigError, IntegrityError
+from custody.values import U64
 from custody.wire.tls import channel_credentials
 from tests.doubles.site import Site, write_model
 
@@ -62,6 +64,30 @@ def test_one_request_on_many_connections_at_once_is_filed_once_and_can_be_opened
     view = site.approve(views[0], "alice", "bob")
     with site.calls("job") as job:
         assert len(site.read(job, site.open(job, sealed, site.lease_of(view)).session)) == 10
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the descriptors of a hardened process are seen with CAP_SYS_PTRACE only")
+def test_what_sessions_read_is_closed_again(site: Site, tmp_path: Path) -> None:
+    """A broker serves for months, and versions have thousands of files."""
+    files = 30
+    sealed = site.seal(write_model(tmp_path / "source", {f"f{i}": 10 for i in range(files)}), "server/files@1")
+    site.register(sealed)
+    _, lease = site.granted(sealed, sessions=U64(9), bytes=U64(9 * 10 * files))
+    blobs = str((site.directory / "store/versions" / sealed.content.vid).resolve())
+
+    def still_open() -> int:
+        links = Path(f"/proc/{site.processes['broker'].pid}/fd").iterdir()
+        return sum(os.path.realpath(link).startswith(blobs) for link in links)
+
+    with site.calls("job") as job:
+        for _ in range(3):
+            session = site.open(job, sealed, lease).session
+            for file in range(files):
+                assert len(site.read(job, session, file)) == 10
+                assert still_open() <= 5
+            assert still_open() > 0
+            job.close_session(session)
+            assert still_open() == 0
 
 
 def test_two_hundred_waiting_calls_hold_up_nobody(site: Site, tmp_path: Path) -> None:

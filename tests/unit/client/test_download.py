@@ -10,6 +10,7 @@ import pytest
 
 from custody.client import download
 from custody.client.download import PART, prepare
+from custody.client.reading import VerifiedFile
 from custody.client.session import Session
 from custody.errors import ConflictError, CustodyError, IntegrityError, UnavailableError
 from tests.unit.client.broker import FILES, SEGMENT, Broker
@@ -261,4 +262,29 @@ def test_what_a_failed_sync_was_about_is_not_used_again(
 def test_a_file_that_is_in_its_place_is_kept_open_no_longer(broker: Broker, tmp_path: Path) -> None:
     with broker.lease().open() as session:
         _download(session, tmp_path / "out")
-        assert session._open == {}  # a version has fifty thousand, each with its buffers
+        assert session._files._files == {}  # a version has fifty thousand, each with its buffers
+
+
+def test_of_all_files_that_were_read_a_few_stay_open(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version may have more files than a process may have descriptors."""
+    monkeypatch.setattr("custody.client.session._FILES", 2)
+    opened, closed = list[VerifiedFile](), list[VerifiedFile]()
+    init, close = VerifiedFile.__init__, VerifiedFile.close
+
+    def open_file(file: VerifiedFile, *rest: Any) -> None:
+        opened.append(file)
+        init(file, *rest)
+
+    def close_file(file: VerifiedFile) -> None:
+        closed.append(file)
+        close(file)
+
+    monkeypatch.setattr(VerifiedFile, "__init__", open_file)
+    monkeypatch.setattr(VerifiedFile, "close", close_file)
+    with broker.lease().open() as session:
+        for path in FILES:
+            assert session.read(path) == broker.plain[path]
+            assert len(opened) - len(closed) <= 2
+        assert len(closed) == len(FILES) - 2
+        assert session.read(next(iter(FILES)), 0, 0) == b""  # opened again
+    assert len(opened) == len(closed) == len(FILES) + 1
