@@ -50,7 +50,9 @@ class BlobReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Give up the handle. A read that another thread has under way ends first; later ones raise ``ValueError``."""
+        """Give up the handle: later reads raise ``ValueError``. One that another thread has under way ends before; one
+        that waits for a network may raise it too.
+        """
         ...
 
 

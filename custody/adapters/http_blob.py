@@ -13,7 +13,7 @@ from custody.adapters.http_stretch import Stretch, Way
 from custody.adapters.surroundings import Around
 from custody.errors import IntegrityError
 from custody.ports import Pinned, Presigned
-from custody.segments.streams import Forward
+from custody.segments.streams import Forward, Wanted, still_wanted
 
 __all__ = ["PATIENCE", "HttpBlob"]
 
@@ -26,7 +26,7 @@ _RENEW: Final = 60  # seconds before its end at which a URL is renewed: no reque
 class HttpBlob:
     """``BlobReader`` over a pinned blob. ``sign`` returns a fresh presigned GET; it is asked again as URLs end.
 
-    ``patience`` is seconds. Whoever gives the pool closes it.
+    ``patience`` is seconds. ``wanted`` raises when none of its reads is to go on. Whoever gives the pool closes it.
     """
 
     def __init__(
@@ -37,8 +37,10 @@ class HttpBlob:
         around: Around,
         *,
         patience: float = PATIENCE,
+        wanted: Wanted = still_wanted,
     ) -> None:
         self._blob = blob
+        self._wanted = wanted
         self._sign = sign
         self._way = Way(blob, self._current, pool, around, patience)
         self._clock = around.clock
@@ -57,23 +59,32 @@ class HttpBlob:
             fill(buffer)
 
     @contextmanager
-    def stretch(self, offset: int, size: int, /) -> Iterator[Forward]:
+    def stretch(self, offset: int, size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
         """See ``LongReader.stretch``. Raises as ``read_into``."""
         if offset < 0:
             raise ValueError("a negative offset")
-        if self._closed:
-            raise ValueError("the blob has been closed")
+        self._require_open()
         if offset + size > self.size:
             raise IntegrityError(f"store: {self._blob.key} ends at byte {self.size}")
-        stretch = Stretch(self._way, offset, size)
+
+        def anybody() -> None:
+            self._require_open()
+            self._wanted()
+            wanted()
+
+        stretch = Stretch(self._way, offset, size, anybody)
         try:
             yield stretch.fill
         finally:
             stretch.close()
 
     def close(self) -> None:
-        """See ``BlobReader.close``. Reads under way go on to their end."""
+        """See ``BlobReader.close``. Reads that wait for the store end within a second or two, with ``ValueError``."""
         self._closed = True
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ValueError("the blob has been closed")
 
     def _current(self, refused: Presigned | None) -> tuple[Presigned, Target]:
         """Return a URL that holds for a while yet, and not the refused one."""

@@ -16,13 +16,14 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from custody.errors import ConfigError
+from custody.segments.streams import Wanted, still_wanted
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -32,16 +33,22 @@ __all__ = ["Deadline", "HttpPool", "Target", "receive"]
 _TIMEOUT: Final = 15.0
 """Seconds for connecting, and without a single byte, until a request is given up."""
 
+_LOOK: Final = 1.0
+"""Seconds after which whoever waits looks whether that is still wanted."""
+
 _MOMENT: Final = 0.001
 _KEPT: Final = 64
 
 
 class Deadline(NamedTuple):
-    """Until when somebody waits: ``at``, by a clock that never jumps; and for one byte no longer than ``pause``."""
+    """Until when somebody waits: ``at``, by a clock that never jumps; and for one byte no longer than ``pause``.
+    ``wanted`` raises when nobody waits any more.
+    """
 
     monotonic: Callable[[], float]
     at: float
     pause: float
+    wanted: Wanted
 
     @property
     def passed(self) -> bool:
@@ -52,6 +59,22 @@ class Deadline(NamedTuple):
     def timeout(self) -> float:
         """Seconds to wait for the next byte; never 0, which means another thing to a socket."""
         return max(_MOMENT, min(self.pause, self.at - self.monotonic()))
+
+    def looks(self) -> Iterator[float]:
+        """Yield the seconds to wait for the next byte, until looking again. ``TimeoutError`` when they are over."""
+        end = self.monotonic() + self.timeout
+        while (left := end - self.monotonic()) > 0:
+            self.wanted()
+            yield max(_MOMENT, min(_LOOK, left))
+        raise TimeoutError("timed out")
+
+    def rest(self, sleep: Callable[[float], None], seconds: float) -> None:
+        """Wait before another attempt, as long as that is wanted."""
+        while seconds > 0:
+            self.wanted()
+            sleep(min(seconds, _LOOK))
+            seconds -= _LOOK
+        self.wanted()
 
 
 class Target(NamedTuple):
@@ -113,9 +136,9 @@ class HttpPool:
                 return
         connection.close()
 
-    def deadline(self, monotonic: Callable[[], float], seconds: float) -> Deadline:
+    def deadline(self, monotonic: Callable[[], float], seconds: float, wanted: Wanted = still_wanted) -> Deadline:
         """Begin to wait for so many seconds."""
-        return Deadline(monotonic, monotonic() + seconds, self._timeout)
+        return Deadline(monotonic, monotonic() + seconds, self._timeout, wanted)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -155,20 +178,22 @@ class HttpPool:
 def receive(sock: socket.socket, view: memoryview, deadline: Deadline) -> int:
     """Receive into ``view``, all of it at once where the system can wait for that; return how many bytes came.
 
-    0 is the end. ``TimeoutError`` when none came in time.
+    0 is the end. ``TimeoutError`` when none came in time; and what ``deadline.wanted`` raises.
     """
-    seconds = deadline.timeout
-    if isinstance(sock, ssl.SSLSocket):
-        sock.settimeout(seconds)
-        return sock.recv_into(view)
-    # The kernel wakes us once, when all is there or the time is over, and not for each packet.
-    sock.settimeout(None)
-    whole = int(seconds)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", whole, int(1e6 * (seconds - whole))))
-    try:
-        return sock.recv_into(view, 0, socket.MSG_WAITALL)
-    except BlockingIOError:
-        raise TimeoutError("timed out") from None
+    secure = isinstance(sock, ssl.SSLSocket)
+    if not secure:
+        sock.settimeout(None)
+    for seconds in deadline.looks():
+        try:
+            if secure:
+                sock.settimeout(seconds)
+                return sock.recv_into(view)
+            # The kernel wakes us once, when all is there or the time is over, and not for each packet.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+            return sock.recv_into(view, 0, socket.MSG_WAITALL)
+        except (TimeoutError, BlockingIOError):
+            continue
+    raise AssertionError("looking ends by raising")
 
 
 class _InTime(io.RawIOBase):
@@ -177,7 +202,7 @@ class _InTime(io.RawIOBase):
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock = sock
         self._deadline = deadline
-        self._incoming = sock.makefile("rb", buffering=0)  # keeps the socket until both are closed
+        self._keeps = sock.makefile("rb", buffering=0)  # the socket stays until this is closed as well
 
     def readable(self) -> bool:
         return True
@@ -185,11 +210,14 @@ class _InTime(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
         if self._deadline.passed:
             raise TimeoutError("timed out")
-        self._sock.settimeout(self._deadline.timeout)
-        return self._incoming.readinto(buffer)
+        for seconds in self._deadline.looks():
+            self._sock.settimeout(seconds)
+            with suppress(TimeoutError):
+                return self._sock.recv_into(buffer)
+        raise AssertionError("looking ends by raising")
 
     def close(self) -> None:
-        self._incoming.close()
+        self._keeps.close()
         super().close()
 
 
@@ -213,3 +241,8 @@ def _readable(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return struct.pack("ll", whole, int(1e6 * (seconds - whole)))

@@ -20,6 +20,7 @@ from custody.adapters.http_pool import Deadline, HttpPool, Target, receive
 from custody.adapters.surroundings import Around
 from custody.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 from custody.ports import Pinned, Presigned
+from custody.segments.streams import Wanted
 
 __all__ = ["SLOWEST", "TRANSIENT", "AnswerError", "Stretch", "Way", "reason_of"]
 
@@ -57,8 +58,9 @@ class Way:
 class Stretch:
     """``size`` bytes from ``offset`` on. Nothing is asked before the first ``fill``. Close it; for one thread."""
 
-    def __init__(self, way: Way, offset: int, size: int) -> None:
+    def __init__(self, way: Way, offset: int, size: int, wanted: Wanted) -> None:
         self._way = way
+        self._wanted = wanted
         self._at = offset
         self._end = offset + size
         self._wrong = 0
@@ -68,14 +70,15 @@ class Stretch:
     def fill(self, buffer: memoryview) -> None:
         """See ``BlobReader.read_into``, of what comes next. ``ConfigError`` when a URL that was just made is refused.
 
-        ``ValueError`` for more than there is in the stretch.
+        ``ValueError`` for more than there is in the stretch. What ``wanted`` raises ends the waiting.
         """
         view = memoryview(buffer).cast("B")
         goal = self._at + len(view)
         if goal > self._end:
             raise ValueError("more than the stretch has")
         around = self._way.around
-        deadline = self._way.pool.deadline(around.monotonic, self._way.patience + len(view) / SLOWEST)
+        seconds = self._way.patience + len(view) / SLOWEST
+        deadline = self._way.pool.deadline(around.monotonic, seconds, self._wanted)
         backoff = Backoff(around.rng, deadline.at)
         while self._at < goal:
             reached = self._at
@@ -92,7 +95,7 @@ class Stretch:
                         f"store: {self._way.blob.key}: {reason_of(error)}, at byte {self._at}",
                         hint="try again: reading goes on at the segment it reached",
                     ) from error
-                around.sleep(pause)
+                deadline.rest(around.sleep, pause)
 
     def close(self) -> None:
         """Give up the answer under way, and its connection."""

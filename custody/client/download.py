@@ -156,7 +156,7 @@ class _Group:
         """Fetch all, then name all."""
         count = min(_AT_ONCE, len(self._files))
         try:
-            run_unordered(count, [self._fetch_some] * count, failing=self._hurry.set)
+            run_unordered(count, [self._fetch_some] * count, interrupted=self._hurry.set)
         finally:
             self._hurry.clear()
         self._name()

@@ -8,7 +8,7 @@ ceilings of later sessions count what the earlier ones delivered.
 import threading
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from custody.adapters.backoff import Backoff
@@ -142,11 +142,11 @@ class Live:
 
     @property
     def around(self) -> Surroundings:
-        """Clocks and entropy. Whoever would wait before another attempt is sent on while ``hurry`` is set."""
-        return replace(self._link.around, sleep=self._sleep)
+        """Clocks and entropy."""
+        return self._link.around
 
-    def _sleep(self, seconds: float) -> None:
-        self._link.around.sleep(seconds)
+    def require_patience(self) -> None:
+        """Raise ``UnavailableError`` while ``hurry`` is set, for whoever would wait."""
         if self.hurry.is_set():
             raise UnavailableError("given up, since something else has failed")
 

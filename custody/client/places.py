@@ -64,7 +64,8 @@ class Places:
         blob = Pinned(key, size, "")
         live = self._live
         patience = max(_LEAST, live.patience)
-        return closing(HttpBlob(blob, self._signing(which), live.pool, live.around, patience=patience))
+        sign = self._signing(which)
+        return closing(HttpBlob(blob, sign, live.pool, live.around, patience=patience, wanted=live.require_patience))
 
     def _signing(self, which: _Which) -> Callable[[], Presigned]:
         def sign() -> Presigned:

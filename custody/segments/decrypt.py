@@ -13,7 +13,7 @@ from custody.crypto.secret import SecretBytes
 from custody.errors import CustodyError, FormatError, IntegrityError
 from custody.segments.buffers import BufferPool
 from custody.segments.layout import FilePlan
-from custody.segments.streams import Forward, LongReader, Reader, named, naming, stretches
+from custody.segments.streams import Forward, LongReader, Reader, Wanted, named, naming, still_wanted, stretches
 
 __all__ = ["Fetched", "SegmentDecryptor"]
 
@@ -70,7 +70,7 @@ class SegmentDecryptor:
         start, size = self._span(segments)
         memory, stored, at = memoryview(bytearray(size)), dict[int, memoryview](), 0
         try:
-            with self._stretch(start, size) as fill:
+            with self._stretch(start, size, still_wanted) as fill:
                 for i in segments:
                     place = memory[at : at + self.plan.locate(i).stored_length]
                     self._fill(fill, i, place)
@@ -91,13 +91,15 @@ class SegmentDecryptor:
             return len(plaintext)
         raise ValueError("no segment")
 
-    def decrypt_run(self, segments: range, place: Callable[[int], memoryview]) -> Iterator[tuple[int, memoryview]]:
+    def decrypt_run(
+        self, segments: range, place: Callable[[int], memoryview], wanted: Wanted = still_wanted
+    ) -> Iterator[tuple[int, memoryview]]:
         """Ask for adjacent segments at once; as they come, decrypt each to the start of ``place(i)`` and yield it.
 
-        Raises as ``decrypt_segment_into``.
+        Raises as ``decrypt_segment_into``, and what ``wanted`` raises.
         """
         start, size = self._span(segments)
-        with self._stored.take() as buffer, self._stretch(start, size) as fill:
+        with self._stored.take() as buffer, self._stretch(start, size, wanted) as fill:
             for i in segments:
                 out, stored = place(i), buffer[: self.plan.locate(i).stored_length]
                 self._fill(fill, i, stored)

@@ -56,15 +56,16 @@ def run_lanes(count: int, lanes: Sequence[Lane], *, aside: bool = False) -> None
     _drive(run, [partial(run.drive, lane) for lane in lanes], aside=aside)
 
 
-def run_unordered(count: int, works: Sequence[Step], *, failing: Callable[[], None] = lambda: None) -> None:
+def run_unordered(count: int, works: Sequence[Step], *, interrupted: Callable[[], None] = lambda: None) -> None:
     """Pass 0 to ``count - 1`` through ``works``, one thread each, the first of them the calling thread.
 
-    ``failing`` is called when something has failed, Ctrl-C included, and may tell those under way to end soon.
+    ``interrupted`` is called when all is to end at once, whatever any of them has met: at Ctrl-C and its kin, and where
+    a thread does not start. It may tell those under way.
 
     Numbers are begun in order and end as they do. Raises after all threads have ended: of several failures the one with
     the lowest number, which is the one that a single thread would have met; and Ctrl-C before any.
     """
-    run = _Free(count, failing)
+    run = _Free(count, interrupted)
     _drive(run, [partial(run.drive, work) for work in works])
 
 
@@ -129,9 +130,9 @@ class _Thread(threading.Thread):
 class _Free:
     """Numbers handed to whoever comes first."""
 
-    def __init__(self, count: int, failing: Callable[[], None]) -> None:
+    def __init__(self, count: int, interrupted: Callable[[], None]) -> None:
         self._count = count
-        self._failing = failing
+        self._interrupted = interrupted
         self._next = numbers().__next__  # one step of the interpreter: no two threads get the same
         self._lock = threading.Lock()
         self._over = False
@@ -148,7 +149,8 @@ class _Free:
     def fail(self, error: BaseException, at: int = -1) -> None:
         at = at if isinstance(error, Exception) else -1
         self._over = True
-        self._failing()
+        if at < 0:
+            self._interrupted()
         with self._lock:
             if self._failure is None or at < self._failed_at:
                 self._failure, self._failed_at = error, at

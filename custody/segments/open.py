@@ -32,7 +32,7 @@ from typing import Final, Self
 from custody.crypto.digests import check_digest, check_segment, digest_at
 from custody.crypto.secret import SecretBytes
 from custody.crypto.sodium import wipe
-from custody.errors import IntegrityError
+from custody.errors import IntegrityError, UnavailableError
 from custody.segments.buffers import BufferPool
 from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.lanes import Step, run_lanes, run_unordered
@@ -41,9 +41,11 @@ from custody.segments.streams import (
     Progress,
     Reader,
     Sink,
+    Wanted,
     ignore_progress,
     named,
     naming,
+    still_wanted,
     write_all,
 )
 
@@ -129,9 +131,10 @@ class OpenFile:
         is wrong. ``ValueError`` for a range outside the file.
         """
         runs = self._runs(self.plan.covering(offset, len(out)), threads)
-        fill = _Fill(self, self._plain, runs, offset, out, progress)
+        given_up = _GivenUp()
+        fill = _Fill(self, self._plain, runs, offset, out, progress, given_up.check)
         try:
-            run_unordered(len(runs), [fill.work] * max(1, min(threads, len(runs))))
+            run_unordered(len(runs), [fill.work] * max(1, min(threads, len(runs))), interrupted=given_up.set)
         except BaseException:
             wipe(out)
             raise
@@ -142,17 +145,17 @@ class OpenFile:
         Some are fetched and opened while others are given, and as many are in memory as there are threads.
         """
         runs = self._runs(segments, threads)
-        telling = threading.Lock()
+        telling, given_up = threading.Lock(), _GivenUp()
 
         def work(k: int) -> None:
             with self._plain.take() as buffer:
-                for i, plaintext in self.read_run(runs[k], lambda _: buffer):
+                for i, plaintext in self.read_run(runs[k], lambda _: buffer, given_up.check):
                     give(i, plaintext)
                     with telling:
                         progress(len(plaintext))
 
         try:
-            run_unordered(len(runs), [work] * max(1, min(threads, len(runs))))
+            run_unordered(len(runs), [work] * max(1, min(threads, len(runs))), interrupted=given_up.set)
         finally:
             self._plain.trim()
 
@@ -162,9 +165,11 @@ class OpenFile:
         run = max(1, most // _SHARES, min(most, -(-len(segments) // max(1, threads))))
         return [segments[k : k + run] for k in range(0, len(segments), run)]
 
-    def read_run(self, segments: range, place: Callable[[int], memoryview]) -> Iterator[tuple[int, memoryview]]:
+    def read_run(
+        self, segments: range, place: Callable[[int], memoryview], wanted: Wanted = still_wanted
+    ) -> Iterator[tuple[int, memoryview]]:
         """Put adjacent segments each at the start of ``place(i)``, checked; a wrong one is wiped before the error."""
-        for i, plaintext in self._decryptor.decrypt_run(segments, place):
+        for i, plaintext in self._decryptor.decrypt_run(segments, place, wanted):
             self._checker.check(i, plaintext)
             yield i, plaintext
 
@@ -218,11 +223,26 @@ class _CopyLane:
         self.progress(self.length)
 
 
+class _GivenUp(threading.Event):
+    """Set when the caller was interrupted: who waits for a store then is not to wait on."""
+
+    def check(self) -> None:
+        if self.is_set():
+            raise UnavailableError("given up: the reader was interrupted")
+
+
 class _Fill:
     """Fills the part of ``out`` that each segment has in it. All lanes share one."""
 
     def __init__(  # noqa: PLR0917 - one caller
-        self, file: OpenFile, spare: BufferPool, runs: Sequence[range], offset: int, out: memoryview, progress: Progress
+        self,
+        file: OpenFile,
+        spare: BufferPool,
+        runs: Sequence[range],
+        offset: int,
+        out: memoryview,
+        progress: Progress,
+        wanted: Wanted,
     ) -> None:
         self._runs = runs
         self._file = file
@@ -230,6 +250,7 @@ class _Fill:
         self._offset = offset
         self._out = out
         self._progress = progress
+        self._wanted = wanted
         self._telling = threading.Lock()
 
     def work(self, k: int) -> None:
@@ -243,7 +264,7 @@ class _Fill:
                 stack.callback(wipe, edge)
                 return edge
 
-            for i, plaintext in self._file.read_run(self._runs[k], place):
+            for i, plaintext in self._file.read_run(self._runs[k], place, self._wanted):
                 begin = i * self._file.plan.segment - self._offset  # where in ``out`` the segment begins
                 start, end = max(0, begin), min(len(self._out), begin + len(plaintext))
                 if end - start != len(plaintext):

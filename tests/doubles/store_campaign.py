@@ -33,7 +33,7 @@ from custody.client.direct import DirectFile
 from custody.client.download import PART, Wanted, download
 from custody.errors import CustodyError
 from custody.segments.open import SegmentChecker
-from custody.segments.streams import ignore_progress
+from custody.segments.streams import ignore_progress, still_wanted
 from custody.wire.messages import PlaceReply
 from tests.doubles.faulty_proxy import Fault, FaultyProxy
 from tests.doubles.sealed import Sealed, seal
@@ -233,6 +233,7 @@ class _Read(_Reader):
             patience=15.0,
             pool=pool,
             around=around,
+            require_patience=still_wanted,
         )
         self._stack = stack
         self._file: DirectFile | None = None

@@ -1,7 +1,10 @@
 """Direct mode over S3: the job reads at presigned URLs, renewed through the broker, with no credentials of its own."""
 
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -28,6 +31,7 @@ MODEL = "weights.safetensors"
 TENSORS = {name: np.random.default_rng(i).integers(0, 255, (100, 1 << 10), "u1") for i, name in enumerate("abcdef")}
 SAVED = save(TENSORS)
 SIZE = sum(SIZES.values()) + len(SAVED)
+WAIT = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -321,3 +325,31 @@ def test_no_url_is_in_any_file_of_broker_log_or_ledger(site: DirectSite, lease: 
             data = path.read_bytes()
             assert b"X-Amz-Signature" not in data, path
             assert plan.ciphertext_key.encode() not in data, path
+
+
+def test_a_broker_whose_store_is_silent_ends_when_it_is_told_to(
+    site: DirectSite, sealed: Sealed, proxy: FaultyProxy
+) -> None:
+    _, stream = site.granted(sealed)
+    with site.calls("job") as job:
+        session = site.open(job, sealed, stream).session
+        index = [file.path for file in sealed.content.files].index("weights.bin")
+        reading = job.read(session, index)
+        assert next(reading)
+        proxy.begin(lambda: Fault.SILENT)
+        try:
+            with ThreadPoolExecutor(4) as readers:
+                waiting = [readers.submit(lambda: list(job.read(session, index))) for _ in range(4)]
+                until = time.monotonic() + WAIT
+                while proxy.served[Fault.SILENT] < 1 and time.monotonic() < until:
+                    time.sleep(0.01)
+                broker = site.processes["broker"]
+                broker.send_signal(signal.SIGTERM)
+                for one in waiting:
+                    with pytest.raises(CustodyError):
+                        one.result(WAIT)
+                assert broker.process.wait(WAIT) == 0  # and not after the minute for which a store is asked again
+        finally:
+            proxy.begin(lambda: None)
+            site.stop("broker")
+            site.start_broker()

@@ -4,6 +4,8 @@ import http.server
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,32 @@ from custody.adapters.http_blob import HttpBlob
 from custody.adapters.http_pool import HttpPool, Target
 from custody.adapters.surroundings import Surroundings
 from custody.app.ca import create_authority
-from custody.errors import ConfigError, IntegrityError
+from custody.errors import ConfigError, IntegrityError, UnavailableError
 from custody.ports import Pinned, Presigned
 from tests.doubles.deployment import now, rng
 
 DATA = bytes(range(256)) * 40
 BLOB = Pinned("a", len(DATA), "etag:1")
+WAIT = 10.0
 
 
 class Store(http.server.ThreadingHTTPServer):
-    """Serves DATA by ranges over TLS. ``good`` are the tokens it takes; ``connections`` counts."""
+    """Serves DATA by ranges, over TLS where it has a context. ``good`` are the tokens it takes; ``connections`` counts.
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    ``hangs`` says where an answer stops: before its head, in its body, or that each is a 503.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.socket = context.wrap_socket(self.socket, server_side=True)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.hangs = ""
+        self.asked = threading.Event()
+        self.released = threading.Event()
         self.good = {"t0"}
         self.ends: list[int] = []  # after so many bytes an answer breaks off, and its URL ends
         self.connections = 0
-        self.url = f"https://localhost:{self.server_port}/a?token="
+        self.url = f"http{'s' if context else ''}://localhost:{self.server_port}/a?token="
 
     def handle_error(self, *_: object) -> None:
         """A client that does not trust us is no error of ours."""
@@ -50,6 +60,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        self.server.asked.set()
+        if self.server.hangs == "503":
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.server.hangs == "head":
+            self.server.released.wait(30)
         first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
         self.send_response(206)
         self.send_header("Content-Range", f"bytes {first}-{last}/{len(DATA)}")
@@ -60,6 +78,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.good = {f"t{int(self.path.rpartition('t')[2]) + 1}"}
             self.close_connection = True
             return
+        if self.server.hangs == "body":
+            self.wfile.write(DATA[first : first + 5])
+            self.server.released.wait(30)
         self.wfile.write(DATA[first : last + 1])
 
     def log_message(self, *_: Any) -> None:
@@ -78,12 +99,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def store(folder: Path) -> Iterator[Store]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "tls/tls.crt", folder / "tls/tls.key")
+    with serving(context) as server:
+        yield server
+
+
+@contextmanager
+def serving(context: ssl.SSLContext | None) -> Iterator[Store]:
     with Store(context) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.released.set()
+            server.shutdown()
+            thread.join()
 
 
 class Signer:
@@ -190,6 +220,39 @@ def test_a_stretch_that_is_given_up_costs_its_connection_and_one_that_is_read_ke
     assert out == DATA[:3000]
     assert read(blob, 7, 100) == DATA[7:107]
     assert store.connections == 2
+
+
+@pytest.mark.parametrize("secure", [True, False])
+@pytest.mark.parametrize("hangs", ["head", "body", "503"])
+@pytest.mark.parametrize("how", ["the blob is closed", "nobody wants it"])
+def test_whoever_waits_for_a_store_is_let_go(store: Store, folder: Path, how: str, hangs: str, *, secure: bool) -> None:
+    with ThreadPoolExecutor(1) as reader, serving(None) as plain:
+        server = store if secure else plain
+        server.hangs = hangs
+        pool = HttpPool(folder / "tls/ca.pem", timeout=60)
+        blob = HttpBlob(BLOB, Signer(server), pool, Surroundings.real(), patience=60)
+        gone = threading.Event()
+
+        def wanted() -> None:
+            if gone.is_set():
+                raise UnavailableError("nobody wants it")
+
+        def fill() -> None:
+            with blob.stretch(0, 100, wanted) as fill:
+                fill(memoryview(bytearray(100)))
+
+        reading = reader.submit(fill)
+        assert server.asked.wait(WAIT)
+        with pytest.raises(TimeoutError):
+            reading.result(0.2)
+        if how == "nobody wants it":
+            gone.set()
+        else:
+            blob.close()
+        kind = UnavailableError if how == "nobody wants it" else ValueError
+        with pytest.raises(kind, match=how.removeprefix("the blob is ")):
+            reading.result(WAIT)
+        pool.close()
 
 
 def test_a_blob_of_another_size_is_refused(store: Store, pool: HttpPool) -> None:

@@ -3,8 +3,9 @@
 import ctypes
 import io
 import threading
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from custody.errors import IntegrityError, UnavailableError
 from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile, SegmentChecker
+from custody.segments.streams import Forward, Wanted, still_wanted
+from tests.doubles.interrupting import interrupting
 from tests.doubles.sealed import SEGMENT, Sealed, key, plaintext, seal
-from tests.doubles.store import MemoryBlob
+from tests.doubles.store import LongBlob, MemoryBlob
 
 Rng = Callable[[int], bytes]
 
@@ -263,3 +266,37 @@ def test_a_wrong_digest_key_passes_nothing(sealed: Sealed) -> None:
     checker = SegmentChecker(sealed.plan, key("another"), bytes(sealed.digests), sealed.content.digests)
     with pytest.raises(IntegrityError, match="segment 0"):
         checker.check(0, memoryview(bytearray(DATA[:SEGMENT])))
+
+
+class SilentBlob(LongBlob):
+    """A store over a network that never answers; whoever waits is told to go on waiting."""
+
+    @contextmanager
+    def stretch(self, _offset: int, _size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
+        def fill(_buffer: memoryview) -> None:
+            end = time.monotonic() + 20
+            while time.monotonic() < end:
+                wanted()
+                time.sleep(0.01)
+            raise AssertionError("waited to the end")
+
+        yield fill
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("how", ["read", "passed on"])
+def test_who_presses_ctrl_c_while_a_store_is_silent_waits_no_longer(sealed: Sealed, how: str, threads: int) -> None:
+    out = bytearray(b"?" * len(DATA))
+    with sealed.open() as opened:
+        checker = opened._checker
+    blob = SilentBlob(sealed.ciphertext)
+    with closing(SegmentDecryptor(sealed.plan, sealed.file_key, blob, fetch=SEGMENT)) as decryptor:
+        file = OpenFile(decryptor, checker)
+        with pytest.raises(KeyboardInterrupt), interrupting(times=2, then=lambda: None) as begin:  # noqa: PT012 - see below
+            begin()  # and no sooner: the interrupt belongs into what follows
+            if how == "read":
+                file.read_into(0, memoryview(out), threads=threads)
+            else:
+                file.pass_on(range(sealed.plan.count), lambda _i, _data: None, threads=threads)
+    if how == "read":
+        assert out == bytes(len(DATA))

@@ -16,7 +16,7 @@ from custody.broker.context import Context, Peer
 from custody.broker.refusals import Refusals
 from custody.broker.sessions import Session
 from custody.errors import UnavailableError
-from custody.segments.streams import Forward
+from custody.segments.streams import Forward, Wanted, still_wanted
 from custody.server import streams
 from custody.server.guard import Guard
 from custody.server.pools import Pools
@@ -270,8 +270,8 @@ class FarBlob(LongBlob):
         return [range(stored[start], stored[start] + -(-size // length)) for start, size in self.stretches]
 
     @contextmanager
-    def stretch(self, offset: int, size: int, /) -> Iterator[Forward]:
-        with super().stretch(offset, size) as fill:
+    def stretch(self, offset: int, size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
+        with super().stretch(offset, size, wanted) as fill:
             at = offset
 
             def checked(buffer: memoryview) -> None:
@@ -337,8 +337,8 @@ def test_a_store_that_hangs_keeps_none_of_the_threads_that_decrypt(sealed: Seale
 
     class HungBlob(FarBlob):
         @contextmanager
-        def stretch(self, offset: int, size: int, /) -> Iterator[Forward]:
-            with super().stretch(offset, size) as fill:
+        def stretch(self, offset: int, size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
+            with super().stretch(offset, size, wanted) as fill:
                 assert answer.wait(3 * WAIT)
                 yield fill
 
