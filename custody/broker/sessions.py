@@ -24,8 +24,10 @@ __all__ = ["Session", "Sessions", "StoredFile"]
 _ENDED: Final = 10_000
 """Sessions remembered after their end, for jobs that end one which was ended for them."""
 
-_KEPT: Final = 4
-"""Files of a session that stay open while nobody reads them: many reads of a few files are what they are for."""
+_KEPT: Final = 16
+"""Files of a session that stay open while nobody reads them. Between two runs of segments nobody does, so these are as
+many as a session has streams.
+"""
 
 
 class StoredFile:
