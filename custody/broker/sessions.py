@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, NamedTuple
 
 from custody.documents.content import Content
 from custody.documents.request import indexes
@@ -19,7 +19,7 @@ from custody.ports import BlobReader, Pinned
 from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.shelf import Shelf
 
-__all__ = ["Session", "Sessions", "StoredFile"]
+__all__ = ["Ended", "Session", "Sessions", "StoredFile"]
 
 _ENDED: Final = 10_000
 """Sessions remembered after their end, for jobs that end one which was ended for them."""
@@ -126,13 +126,23 @@ class Session:
         return served
 
 
+class Ended(NamedTuple):
+    """What is remembered of a session that is over: whose it was, the index of the entry of its outcome, where it has
+    one, and whether its intent was witnessed.
+    """
+
+    identity: str
+    outcome: int | None
+    witnessed: bool
+
+
 class Sessions:
-    """All live sessions of this process, by digest; and the last that ended, for whoever closes one twice."""
+    """All live sessions of this process, by digest; and what is remembered of the last that ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
-        self._ended: dict[str, Session] = {}  # their keys are wiped; in the order of their ends
+        self._ended: dict[str, Ended] = {}  # in the order of their ends
 
     def add(self, session: Session) -> None:
         """Let a session begin."""
@@ -155,19 +165,19 @@ class Sessions:
         with self._lock:
             return [session for session in self._sessions.values() if session.lease == lease]
 
-    def ended(self, digest: str, identity: str) -> Session | None:
-        """Return a session of this job that ended a while ago; ``None`` if there is none, or it is long past."""
+    def ended(self, digest: str, identity: str) -> Ended | None:
+        """Tell of a session of this job that ended a while ago; ``None`` if there is none, or it is long past."""
         with self._lock:
-            session = self._ended.get(digest)
-        return session if session is not None and session.identity == identity else None
+            ended = self._ended.get(digest)
+        return ended if ended is not None and ended.identity == identity else None
 
     def remove(self, digest: str) -> None:
-        """Serve a session that has ended no more."""
+        """Serve a session that has ended no more. What is remembered of it is as it is now."""
         with self._lock:
             session = self._sessions.pop(digest, None)
             if session is None:
                 return
-            self._ended[digest] = session
+            self._ended[digest] = Ended(session.identity, session.outcome, session.witnessed)
             if len(self._ended) > _ENDED:
                 del self._ended[next(iter(self._ended))]
 

@@ -1,5 +1,7 @@
 """What a session's end answers: the entry of its own outcome, or that it has none."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from custody.broker.closing import end_session, wipe
 from custody.broker.context import Context, Peer
 from custody.broker.reading import close_session
-from custody.broker.sessions import Session
+from custody.broker.sessions import Ended, Session
 from custody.documents.session import OpenSession
 from custody.errors import ConflictError, DeniedError, UnavailableError
 from custody.ports import JournalTransaction
@@ -130,3 +132,20 @@ def test_a_session_that_ended_without_an_outcome_has_none_to_show(two: tuple[Con
     with pytest.raises(DeniedError, match="the session is over"):
         session.require_live(0)
     assert not context.sessions.all()
+
+
+def test_of_a_session_that_is_over_no_more_is_remembered_than_its_end(two: tuple[Context, list[Session]]) -> None:
+    """What was served stands there file by file; ten thousand sessions are remembered."""
+    context, sessions = two
+    session = sessions[0]
+    sessions.clear()
+    context.sessions.add(session)
+    session.witnessed = True
+    digest, identity = session.digest, session.identity
+    place = end_session(context, session, "ok", None)
+    gone = weakref.ref(session)
+    del session
+    gc.collect()
+    assert gone() is None
+    assert context.sessions.ended(digest, identity) == Ended(identity, place, True)  # noqa: FBT003 - a tuple's field
+    assert context.sessions.ended(digest, "spiffe://example.org/another") is None
