@@ -261,8 +261,8 @@ class Site(Deployment):
             with self.calls(person) as calls:
                 calls.decide(decision)
                 calls.release_share(release, wrapped)
-        with self.calls("dave") as calls:
-            return calls.get_request(view.request)
+                view = calls.get_request(view.request)
+        return view
 
     def granted(self, sealed: Sealed, **changes: object) -> tuple[RequestReply, str]:
         """A request that alice and bob approved, and its lease id."""

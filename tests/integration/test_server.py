@@ -15,9 +15,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from custody.client.link import BoundedCalls
 from custody.errors import ConfigError, IntegrityError
 from custody.values import U64
+from custody.wire.pieces import Piece
 from custody.wire.tls import channel_credentials
+from tests.doubles.direct import DirectSite
 from tests.doubles.site import Site, write_model
 
 
@@ -179,3 +182,39 @@ def test_another_policy_or_row_key_is_refused(halted: Site) -> None:
     code, said = refused(halted.directory)
     row_key.write_bytes(key)
     assert (code, "MAC" in said or "row" in said) == (IntegrityError.exit_code, True)
+
+
+def ageing(text: str) -> str:
+    """A configuration whose connections end after a second, and within one more, whatever is under way on them."""
+    text = re.sub("max-connection-age = [0-9]+", "max-connection-age = 1", text)
+    return re.sub("max-connection-grace = [0-9]+", "max-connection-grace = 1", text)
+
+
+def test_a_slow_reader_and_one_who_waits_outlive_their_connections(tmp_path: Path) -> None:
+    """What takes hours in life, as reading a terabyte: connections end, so that a certificate is not used for ever."""
+    with DirectSite(tmp_path / "site", change_config=ageing) as site:
+        size = 24 << 20
+        source = write_model(tmp_path / "source", {"a": size})
+        sealed = site.seal(source, "server/slow@1", segment=1 << 20)
+        site.register(sealed)
+        view, lease = site.granted(sealed, sessions=U64(4), bytes=U64(4 * size))
+        streams = []
+
+        def read_within(calls: BoundedCalls, *asked: Any) -> Iterator[Piece]:
+            streams.append(asked)
+            return BoundedCalls.read_within(calls, *asked)
+
+        with site.job(read_within=read_within) as job:
+            data = bytearray(size)
+            with job.lease(lease).open() as session:
+                session.readinto("a", data, progress=lambda _: time.sleep(0.2))
+            assert data == (source / "a").read_bytes()
+            assert len(streams) > 1
+            request = job.request("server/slow@1", purpose="serving", reason="again", duration="1h")
+            with ThreadPoolExecutor(1) as waiter:
+                granted = waiter.submit(request.wait)
+                time.sleep(2.5)
+                with site.calls("alice") as alice:
+                    view = alice.get_request(request.digest)
+                site.approve(view, "alice", "bob")
+                assert granted.result(30).id == site.lease_of(view)
