@@ -7,7 +7,7 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -235,7 +235,8 @@ def _policies(ledger: Ledger, old: int, new: int) -> Sequence[Policy]:
 def _raise_limits() -> None:
     """Have as many descriptors as this process may have: each caller's connection takes one, and each open file."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with suppress(OSError, ValueError):  # the system's own limit is lower by now
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _rng(size: int) -> bytes:

@@ -1,14 +1,13 @@
 """Memory for secrets: out of swap and core dumps, not inherited by children, wiped on close (design section 8).
 
-A ``SecretBytes`` is one anonymous private mapping of whole pages: mlocked where the memory limit allows it,
-MADV_DONTDUMP, MADV_WIPEONFORK. One mapping each is simple; a process holds dozens of secrets, not thousands.
+A ``SecretBytes`` lies in anonymous private pages: mlocked where the memory limit allows it, MADV_DONTDUMP,
+MADV_WIPEONFORK (``secret_pages``).
 
 What this does not do: a library that takes a copy (a key schedule, a stack frame) keeps it out of our reach. What we
 know of such copies stands where the library is called.
 """
 
 import ctypes
-import mmap
 import os
 import resource
 import weakref
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from custody.crypto import sodium
+from custody.crypto.secret_pages import generation, take_room
 from custody.errors import ConfigError, FormatError
 
 __all__ = ["RandomInto", "SecretBytes", "harden_process"]
@@ -24,32 +24,7 @@ __all__ = ["RandomInto", "SecretBytes", "harden_process"]
 RandomInto = Callable[[memoryview], None]
 """Fills a buffer with uniform random bytes. In production ``sodium.random_into``; in tests a seeded stream."""
 
-_MADV_WIPEONFORK: Final = 18  # Linux 4.14; not among the constants of the mmap module
 _PR_SET_DUMPABLE: Final = 4
-
-
-class _Generation:
-    """How many forks lie between this process and the first: WIPEONFORK leaves a child zeros, which are no key."""
-
-    current = 0
-
-    @classmethod
-    def advance(cls) -> None:
-        cls.current += 1
-
-
-os.register_at_fork(after_in_child=_Generation.advance)
-
-
-def _destroy(mapping: mmap.mmap, view: memoryview) -> None:
-    sodium.wipe(view)
-    try:
-        view.release()
-        mapping.close()
-    except BufferError:
-        # Somebody (an AES context, a slice) still points here. The content is gone already;
-        # the pages follow when the last of them is dropped.
-        pass
 
 
 class SecretBytes:
@@ -69,22 +44,17 @@ class SecretBytes:
     def __init__(self, size: int, *, require_lock: bool = False) -> None:
         if size < 1:
             raise ValueError("a secret has at least one byte")
-        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        mapping.madvise(mmap.MADV_DONTDUMP)
-        mapping.madvise(_MADV_WIPEONFORK)
-        whole = memoryview(mapping)
-        self.locked = sodium.lock(whole)
+        room = take_room(size)
+        self.locked = room.locked
         if require_lock and not self.locked:
-            whole.release()
-            mapping.close()
             raise ConfigError(
                 "the memory of a secret cannot be locked",
                 hint="raise RLIMIT_MEMLOCK (LimitMEMLOCK= in systemd, ulimit -l in a shell)",
             )
         self._size = size
-        self._generation = _Generation.current
-        self._view: memoryview | None = whole
-        self._finalizer = weakref.finalize(self, _destroy, mapping, whole)
+        self._generation = generation()
+        self._view: memoryview | None = room.view
+        self._finalizer = weakref.finalize(self, sodium.wipe, room.view)
 
     @classmethod
     def random(cls, size: int, random_into: RandomInto) -> Self:
@@ -127,7 +97,7 @@ class SecretBytes:
         """The content, writable. ``ValueError`` after ``close()`` and in a forked child."""
         if self._view is None:
             raise ValueError("the secret has been wiped")
-        if self._generation != _Generation.current:
+        if self._generation != generation():
             raise ValueError("the secret stayed in the parent process")
         return self._view
 
@@ -137,7 +107,7 @@ class SecretBytes:
         return self._view is None
 
     def close(self) -> None:
-        """Wipe the content and give the pages back. A second call does nothing."""
+        """Wipe the content and give its place back. A second call does nothing."""
         self._view = None
         self._finalizer()
 

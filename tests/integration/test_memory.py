@@ -123,14 +123,14 @@ def test_custodians_keys_and_clear_shares_never_leave_their_process(site: Site, 
 
 
 def release_seed(site: Site, view: RequestReply) -> bytes:
-    """Find the seed in the broker: each secret begins a page, and this one makes the logged public key."""
+    """Find the seed in the broker: each small secret has a slot of 64 bytes, and this makes the logged public key."""
     envelope = [item for item in view.envelopes if item.payloadType == ReleaseKey.payload_type][-1]
     public = envelope.document(ReleaseKey).xwing[-32:]
     for start, data in scanner.pieces(site.processes["broker"].pid, overlap=4096):
-        for offset in range(-start % 4096, len(data) - 32, 4096):
+        for offset in range(-start % 64, len(data) - 64, 64):
             candidate = data[offset : offset + 32]
-            if candidate.count(0) > 8 or any(data[offset + 32 : offset + 128]):
-                continue  # the rest of a secret's page is zeros, and a seed is not
+            if any(data[offset + 32 : offset + 64]) or candidate.count(0) > 8:
+                continue  # the rest of a secret's slot is zeros, and a seed is not
             private = X25519PrivateKey.from_private_bytes(hashlib.shake_256(candidate).digest(96)[64:])
             if private.public_key().public_bytes_raw() == public:
                 return candidate
