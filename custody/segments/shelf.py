@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 __all__ = ["Shelf"]
 
@@ -19,6 +19,8 @@ class _Closes(Protocol):
 
 
 _F = TypeVar("_F", bound=_Closes)
+
+_GATES: Final = 16
 
 
 @dataclass(slots=True)
@@ -33,6 +35,7 @@ class Shelf(Generic[_F]):
     def __init__(self, kept: int) -> None:
         self._kept = kept
         self._lock = threading.Lock()
+        self._gates = [threading.Lock() for _ in range(_GATES)]  # one opens a file, and others wait for it
         self._files: OrderedDict[int, _Lent[_F]] = OrderedDict()  # whoever was lent least recently comes first
         self._closed = False
 
@@ -41,7 +44,10 @@ class Shelf(Generic[_F]):
         """Lend a file for the length of a block; ``open_file`` opens it where it is not open. ``ValueError`` when the
         shelf is closed.
         """
-        lent = self._find(index) or self._put(index, open_file())
+        lent = self._find(index)
+        if lent is None:
+            with self._gates[index % _GATES]:
+                lent = self._find(index) or self._put(index, open_file())
         try:
             yield lent.file
         finally:
@@ -64,16 +70,13 @@ class Shelf(Generic[_F]):
             return lent
 
     def _put(self, index: int, file: _F) -> _Lent[_F]:
-        """Lend what was opened, or what somebody else has opened meanwhile."""
+        """Lend what was opened, unless all was closed meanwhile."""
         with self._lock:
-            lent = None if self._closed else self._files.setdefault(index, _Lent(file))
-            if lent is not None:
-                lent.readers += 1
-        if lent is None or lent.file is not file:
-            file.close()
-        if lent is None:
-            raise ValueError("the files were closed")
-        return lent
+            if not self._closed:
+                lent = self._files[index] = _Lent(file, 1)
+                return lent
+        file.close()
+        raise ValueError("the files were closed")
 
     def _take_back(self, lent: _Lent[_F]) -> None:
         with self._lock:

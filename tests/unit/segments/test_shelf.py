@@ -10,6 +10,8 @@ import pytest
 
 from custody.segments.shelf import Shelf
 
+WAIT = 10.0
+
 
 @dataclass
 class Opened:
@@ -70,22 +72,26 @@ def test_one_that_is_being_read_is_not_closed_and_is_opened_once() -> None:
     assert len(library.open_now) == 1
 
 
-def test_of_two_that_were_opened_at_once_one_is_closed() -> None:
-    library, shelf, both = Library(), Shelf[Opened](1), threading.Barrier(2)
+def test_who_comes_while_a_file_is_opened_waits_for_it_and_holds_up_no_other_file() -> None:
+    library, shelf, begun, go_on = Library(), Shelf[Opened](1), threading.Event(), threading.Event()
 
-    def open_file() -> Opened:
-        both.wait()
+    def open_slowly() -> Opened:
+        begun.set()
+        assert go_on.wait(WAIT)
         return library.open(0)
 
-    def use(_: int) -> Opened:
-        with shelf.lend(0, open_file) as file:
-            both.wait()
+    def use() -> Opened:
+        with shelf.lend(0, open_slowly) as file:
             return file
 
-    with ThreadPoolExecutor(2) as threads:
-        first, second = threads.map(use, range(2))
-    assert first is second
-    assert [file.closed for file in library.opened] in ([0, 1], [1, 0])
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(use)
+        assert begun.wait(WAIT)
+        others = [threads.submit(use) for _ in range(3)]
+        read(shelf, library, 1)
+        go_on.set()
+        assert {id(one.result(WAIT)) for one in (first, *others)} == {id(library.opened[1])}
+    assert [file.index for file in library.opened] == [1, 0]
 
 
 def test_closing_closes_what_is_lent_and_what_is_opened_too_late() -> None:
