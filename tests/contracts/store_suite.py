@@ -49,6 +49,8 @@ def _name(key: str) -> str:
 class StoreSuite:
     """The promises of ``custody.ports.Store``."""
 
+    writers = 6  # that write one key at the same time
+
     @pytest.fixture
     def store(self) -> Store:
         raise NotImplementedError
@@ -127,7 +129,7 @@ class StoreSuite:
         assert store.get(KEY) == b"whole"
 
     def test_of_many_writers_of_one_key_one_wins_and_the_others_are_told(self, store: Store) -> None:
-        start = threading.Barrier(6)
+        start = threading.Barrier(self.writers)
 
         def write(number: int) -> bool:
             start.wait()
@@ -137,7 +139,7 @@ class StoreSuite:
                 return False
             return True
 
-        with ThreadPoolExecutor(6) as pool:
+        with ThreadPoolExecutor(self.writers) as pool:
             won = list(pool.map(write, range(6)))
         winner = int(store.get(KEY))
         assert won == [number // 2 == winner for number in range(6)]
