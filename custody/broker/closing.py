@@ -11,7 +11,7 @@ from custody.errors import CustodyError
 from custody.rules.state import State
 from custody.rules.stopping import overdue
 
-__all__ = ["close_overdue", "end_session", "wipe", "wipe_keys"]
+__all__ = ["close_overdue", "end_session", "wipe", "wipe_all", "wipe_keys"]
 
 _TOGETHER: Final = 64
 """Sessions whose ends are logged in one commit: a fleet's lease has thousands, and who stops it waits for that."""
@@ -91,6 +91,13 @@ def wipe_keys(context: Context, request: str, lease: str) -> None:
         for session in context.sessions.of_lease(lease):
             session.end()
         context.vault.drop_lease(lease)
+
+
+def wipe_all(context: Context) -> None:
+    """Wipe every key and end every session. Waits for nothing; whoever waits for a store, for a session, is let go."""
+    for session in context.sessions.all():
+        session.end()
+    context.vault.wipe()
 
 
 def wipe(context: Context, request: str, lease: str) -> None:

@@ -212,8 +212,8 @@ def _lent(context: Context, session: Session, plan: FilePlan) -> Iterator[Segmen
         with session.file(plan.index, open_file) as stored:
             yield stored.decryptor
     except ValueError:
-        message = "the session is over"
-        raise DeniedError(message) from None
+        session.require_live(context.ledger.clock())
+        raise
 
 
 def read_digests(context: Context, session: Session, file: int) -> Iterator[bytes]:

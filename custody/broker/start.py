@@ -11,7 +11,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from custody.broker.closing import close_overdue, end_session
+from custody.broker.closing import close_overdue, end_session, wipe_all
 from custody.broker.context import Context
 from custody.broker.requests import log_release_key
 from custody.broker.stops import honour_tombstones
@@ -72,9 +72,7 @@ def end(context: Context, reason: str = "broker-stop") -> None:
     """Wipe every key, log what sessions were served, say goodbye, and wait until all of it is published. What cannot be
     logged or published any more is put right by the next start.
     """
-    for session in context.sessions.all():
-        session.end()
-    context.vault.wipe()
+    wipe_all(context)
     ledger = context.ledger
     try:
         _give_back(context)

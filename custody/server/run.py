@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, cast
 
 import grpc
@@ -11,6 +12,7 @@ from grpc.aio import Server
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
+from custody.broker.closing import wipe_all
 from custody.broker.context import Context
 from custody.broker.refusals import Refusals
 from custody.errors import ConfigError
@@ -109,7 +111,8 @@ async def run(listen: Listen, context: Context, refusals: Refusals, ready: Calla
     await stop.wait()
     await health.enter_graceful_shutdown()
     # Keys first: nobody waits for a stream to end before the process forgets what it holds.
-    await pools.stop("", context.vault.wipe)
+    await pools.stop("", partial(wipe_all, context))
     await server.stop(grace=2)
+    wipe_all(context)  # what was being opened meanwhile, too: the pools are waited for
     pools.close()
     reads.close()

@@ -336,7 +336,7 @@ def test_a_broker_whose_store_is_silent_ends_when_it_is_told_to(
         index = [file.path for file in sealed.content.files].index("weights.bin")
         reading = job.read(session, index)
         assert next(reading)
-        proxy.begin(lambda: Fault.SILENT)
+        proxy.choose = lambda: Fault.SILENT  # on connections that are kept, too
         try:
             with ThreadPoolExecutor(4) as readers:
                 waiting = [readers.submit(lambda: list(job.read(session, index))) for _ in range(4)]

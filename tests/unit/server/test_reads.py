@@ -16,7 +16,7 @@ from custody.broker.context import Context, Peer
 from custody.broker.refusals import Refusals
 from custody.broker.sessions import Session
 from custody.errors import UnavailableError
-from custody.segments.streams import Forward, Wanted, still_wanted
+from custody.segments.streams import Forward, StillWanted, still_wanted
 from custody.server import streams
 from custody.server.guard import Guard
 from custody.server.pools import Pools
@@ -225,6 +225,21 @@ def test_what_was_made_before_a_stop_does_not_leave_after_it(sealed: Sealed) -> 
     play(sealed, scene)
 
 
+def test_a_mistake_of_ours_is_not_called_the_end_of_a_session(sealed: Sealed) -> None:
+    class Broken(MemoryBlob):
+        def read_into(self, offset: int, buffer: memoryview, /) -> None:
+            if offset:
+                raise ValueError("a mistake")
+            super().read_into(offset, buffer)
+
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(ValueError, match="a mistake"):
+            await stage.read(Reader(greedy=True))
+        assert stage.guard.refused == []
+
+    play(sealed, scene, blob=Broken(sealed.ciphertext))
+
+
 @pytest.mark.parametrize("store", [MemoryBlob, LongBlob])
 @pytest.mark.parametrize("paid", [1, 3, 6])
 def test_a_budget_is_served_to_its_last_segment(sealed: Sealed, paid: int, store: type[MemoryBlob]) -> None:
@@ -270,7 +285,7 @@ class FarBlob(LongBlob):
         return [range(stored[start], stored[start] + -(-size // length)) for start, size in self.stretches]
 
     @contextmanager
-    def stretch(self, offset: int, size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
+    def stretch(self, offset: int, size: int, wanted: StillWanted = still_wanted, /) -> Iterator[Forward]:
         with super().stretch(offset, size, wanted) as fill:
             at = offset
 
@@ -337,7 +352,7 @@ def test_a_store_that_hangs_keeps_none_of_the_threads_that_decrypt(sealed: Seale
 
     class HungBlob(FarBlob):
         @contextmanager
-        def stretch(self, offset: int, size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
+        def stretch(self, offset: int, size: int, wanted: StillWanted = still_wanted, /) -> Iterator[Forward]:
             with super().stretch(offset, size, wanted) as fill:
                 assert answer.wait(3 * WAIT)
                 yield fill
