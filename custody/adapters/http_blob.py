@@ -13,7 +13,7 @@ from custody.adapters.http_stretch import Stretch, Way
 from custody.adapters.surroundings import Around
 from custody.errors import IntegrityError
 from custody.ports import Pinned, Presigned
-from custody.segments.streams import Forward, Wanted, still_wanted
+from custody.segments.streams import Forward, StillWanted, still_wanted
 
 __all__ = ["PATIENCE", "HttpBlob"]
 
@@ -37,7 +37,7 @@ class HttpBlob:
         around: Around,
         *,
         patience: float = PATIENCE,
-        wanted: Wanted = still_wanted,
+        wanted: StillWanted = still_wanted,
     ) -> None:
         self._blob = blob
         self._wanted = wanted
@@ -59,7 +59,7 @@ class HttpBlob:
             fill(buffer)
 
     @contextmanager
-    def stretch(self, offset: int, size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
+    def stretch(self, offset: int, size: int, wanted: StillWanted = still_wanted, /) -> Iterator[Forward]:
         """See ``LongReader.stretch``. Raises as ``read_into``."""
         if offset < 0:
             raise ValueError("a negative offset")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from custody.errors import ConfigError
-from custody.segments.streams import Wanted, still_wanted
+from custody.segments.streams import StillWanted, still_wanted
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -48,7 +48,7 @@ class Deadline(NamedTuple):
     monotonic: Callable[[], float]
     at: float
     pause: float
-    wanted: Wanted
+    wanted: StillWanted
 
     @property
     def passed(self) -> bool:
@@ -60,12 +60,15 @@ class Deadline(NamedTuple):
         """Seconds to wait for the next byte; never 0, which means another thing to a socket."""
         return max(_MOMENT, min(self.pause, self.at - self.monotonic()))
 
-    def looks(self) -> Iterator[float]:
-        """Yield the seconds to wait for the next byte, until looking again. ``TimeoutError`` when they are over."""
+    def receive(self, within: Callable[[float], int]) -> int:
+        """Return what ``within`` seconds has received, which is called until it does not time out. ``TimeoutError``
+        when the time for the next byte is over; and what ``wanted`` raises.
+        """
         end = self.monotonic() + self.timeout
         while (left := end - self.monotonic()) > 0:
             self.wanted()
-            yield max(_MOMENT, min(_LOOK, left))
+            with suppress(TimeoutError, BlockingIOError):
+                return within(max(_MOMENT, min(_LOOK, left)))
         raise TimeoutError("timed out")
 
     def rest(self, sleep: Callable[[float], None], seconds: float) -> None:
@@ -136,7 +139,7 @@ class HttpPool:
                 return
         connection.close()
 
-    def deadline(self, monotonic: Callable[[], float], seconds: float, wanted: Wanted = still_wanted) -> Deadline:
+    def deadline(self, monotonic: Callable[[], float], seconds: float, wanted: StillWanted = still_wanted) -> Deadline:
         """Begin to wait for so many seconds."""
         return Deadline(monotonic, monotonic() + seconds, self._timeout, wanted)
 
@@ -180,20 +183,22 @@ def receive(sock: socket.socket, view: memoryview, deadline: Deadline) -> int:
 
     0 is the end. ``TimeoutError`` when none came in time; and what ``deadline.wanted`` raises.
     """
-    secure = isinstance(sock, ssl.SSLSocket)
-    if not secure:
-        sock.settimeout(None)
-    for seconds in deadline.looks():
-        try:
-            if secure:
-                sock.settimeout(seconds)
-                return sock.recv_into(view)
-            # The kernel wakes us once, when all is there or the time is over, and not for each packet.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
-            return sock.recv_into(view, 0, socket.MSG_WAITALL)
-        except (TimeoutError, BlockingIOError):
-            continue
-    raise AssertionError("looking ends by raising")
+    if isinstance(sock, ssl.SSLSocket):
+        return deadline.receive(partial(_some_of, sock, view))
+    sock.settimeout(None)
+    return deadline.receive(partial(_all_of, sock, view))
+
+
+def _some_of(sock: socket.socket, buffer: "WriteableBuffer", seconds: float) -> int:
+    sock.settimeout(seconds)
+    return sock.recv_into(buffer)
+
+
+def _all_of(sock: socket.socket, view: memoryview, seconds: float) -> int:
+    """Let the kernel wake us once, when all is there or the time is over, and not for each packet."""
+    whole = int(seconds)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", whole, int(1e6 * (seconds - whole))))
+    return sock.recv_into(view, 0, socket.MSG_WAITALL)
 
 
 class _InTime(io.RawIOBase):
@@ -210,11 +215,7 @@ class _InTime(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
         if self._deadline.passed:
             raise TimeoutError("timed out")
-        for seconds in self._deadline.looks():
-            self._sock.settimeout(seconds)
-            with suppress(TimeoutError):
-                return self._sock.recv_into(buffer)
-        raise AssertionError("looking ends by raising")
+        return self._deadline.receive(partial(_some_of, self._sock, buffer))
 
     def close(self) -> None:
         self._keeps.close()
@@ -241,8 +242,3 @@ def _readable(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _timeval(seconds: float) -> bytes:
-    whole = int(seconds)
-    return struct.pack("ll", whole, int(1e6 * (seconds - whole)))

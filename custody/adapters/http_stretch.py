@@ -20,7 +20,7 @@ from custody.adapters.http_pool import Deadline, HttpPool, Target, receive
 from custody.adapters.surroundings import Around
 from custody.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 from custody.ports import Pinned, Presigned
-from custody.segments.streams import Wanted
+from custody.segments.streams import StillWanted
 
 __all__ = ["SLOWEST", "TRANSIENT", "AnswerError", "Stretch", "Way", "reason_of"]
 
@@ -58,7 +58,7 @@ class Way:
 class Stretch:
     """``size`` bytes from ``offset`` on. Nothing is asked before the first ``fill``. Close it; for one thread."""
 
-    def __init__(self, way: Way, offset: int, size: int, wanted: Wanted) -> None:
+    def __init__(self, way: Way, offset: int, size: int, wanted: StillWanted) -> None:
         self._way = way
         self._wanted = wanted
         self._at = offset

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, NoReturn, Self
 
 from custody.crypto import sodium
-from custody.crypto.secret_pages import generation, take_room
+from custody.crypto.secret_pages import allocate, generation
 from custody.errors import ConfigError, FormatError
 
 __all__ = ["RandomInto", "SecretBytes", "harden_process"]
@@ -44,8 +44,7 @@ class SecretBytes:
     def __init__(self, size: int, *, require_lock: bool = False) -> None:
         if size < 1:
             raise ValueError("a secret has at least one byte")
-        room = take_room(size)
-        self.locked = room.locked
+        view, self.locked = allocate(size)
         if require_lock and not self.locked:
             raise ConfigError(
                 "the memory of a secret cannot be locked",
@@ -53,8 +52,8 @@ class SecretBytes:
             )
         self._size = size
         self._generation = generation()
-        self._view: memoryview | None = room.view
-        self._finalizer = weakref.finalize(self, sodium.wipe, room.view)
+        self._view: memoryview | None = view
+        self._finalizer = weakref.finalize(self, sodium.wipe, view)
 
     @classmethod
     def random(cls, size: int, random_into: RandomInto) -> Self:

@@ -16,19 +16,10 @@ from typing import Final, NamedTuple
 
 from custody.crypto import sodium
 
-__all__ = ["Room", "generation", "take_room"]
+__all__ = ["allocate", "generation"]
 
 _SLOT: Final = 64
 _MADV_WIPEONFORK: Final = 18  # Linux 4.14; not among the constants of the mmap module
-
-
-class Room(NamedTuple):
-    """Room for one secret: its bytes, and whether they are locked. It is used again, or given back to the system, when
-    nothing points at it any more: no view, slice or context. Wipe it before.
-    """
-
-    view: memoryview
-    locked: bool
 
 
 class _Slot(NamedTuple):
@@ -61,11 +52,13 @@ def generation() -> int:
     return _Generation.current
 
 
-def take_room(size: int) -> Room:
-    """Return room for a secret of ``size`` bytes, all zeros."""
+def allocate(size: int) -> tuple[memoryview, bool]:
+    """Return ``size`` bytes for a secret, all zeros, and whether they are locked. Wipe them in the end: they are lent
+    again, or given back to the system, once nothing points at them any more, no view, slice or context.
+    """
     if size > _SLOT:
         pages, locked = _make(size)
-        return Room(memoryview(pages), locked)
+        return memoryview(pages), locked
     try:
         slot = _free.pop()
     except IndexError:
@@ -77,7 +70,7 @@ def take_room(size: int) -> Room:
     weakref.finalize(array, _give_back, slot, generation()).atexit = False
     view = memoryview(array).cast("B")
     sodium.wipe(view)  # a slice of the last secret may have been written to after that was wiped
-    return Room(view, slot.locked)
+    return view, slot.locked
 
 
 def _give_back(slot: _Slot, made_in: int) -> None:

@@ -13,7 +13,7 @@ from custody.crypto.secret import SecretBytes
 from custody.errors import CustodyError, FormatError, IntegrityError
 from custody.segments.buffers import BufferPool
 from custody.segments.layout import FilePlan
-from custody.segments.streams import Forward, LongReader, Reader, Wanted, named, naming, still_wanted, stretches
+from custody.segments.streams import Forward, LongReader, Reader, StillWanted, named, naming, still_wanted, stretches
 
 __all__ = ["Fetched", "SegmentDecryptor"]
 
@@ -92,7 +92,7 @@ class SegmentDecryptor:
         raise ValueError("no segment")
 
     def decrypt_run(
-        self, segments: range, place: Callable[[int], memoryview], wanted: Wanted = still_wanted
+        self, segments: range, place: Callable[[int], memoryview], wanted: StillWanted = still_wanted
     ) -> Iterator[tuple[int, memoryview]]:
         """Ask for adjacent segments at once; as they come, decrypt each to the start of ``place(i)`` and yield it.
 

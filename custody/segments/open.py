@@ -41,7 +41,7 @@ from custody.segments.streams import (
     Progress,
     Reader,
     Sink,
-    Wanted,
+    StillWanted,
     ignore_progress,
     named,
     naming,
@@ -166,7 +166,7 @@ class OpenFile:
         return [segments[k : k + run] for k in range(0, len(segments), run)]
 
     def read_run(
-        self, segments: range, place: Callable[[int], memoryview], wanted: Wanted = still_wanted
+        self, segments: range, place: Callable[[int], memoryview], wanted: StillWanted = still_wanted
     ) -> Iterator[tuple[int, memoryview]]:
         """Put adjacent segments each at the start of ``place(i)``, checked; a wrong one is wiped before the error."""
         for i, plaintext in self._decryptor.decrypt_run(segments, place, wanted):
@@ -242,7 +242,7 @@ class _Fill:
         offset: int,
         out: memoryview,
         progress: Progress,
-        wanted: Wanted,
+        wanted: StillWanted,
     ) -> None:
         self._runs = runs
         self._file = file

@@ -15,7 +15,7 @@ __all__ = [
     "Reader",
     "Sink",
     "Source",
-    "Wanted",
+    "StillWanted",
     "explained",
     "ignore_finished",
     "ignore_progress",
@@ -61,7 +61,7 @@ Forward = Callable[[memoryview], None]
 """Fills the whole buffer with the bytes that come next, or raises as ``Reader.read_into``."""
 
 
-Wanted = Callable[[], None]
+StillWanted = Callable[[], None]
 """Raises when what is waited for is not wanted any more; asked again and again while somebody waits."""
 
 
@@ -73,21 +73,21 @@ def still_wanted() -> None:
 class LongReader(Reader, Protocol):
     """A reader that pays for the way to its bytes, and so rather answers once and at length: a store over a network."""
 
-    def stretch(self, offset: int, size: int, wanted: Wanted, /) -> AbstractContextManager[Forward]:
+    def stretch(self, offset: int, size: int, wanted: StillWanted, /) -> AbstractContextManager[Forward]:
         """Ask for ``size`` bytes from ``offset`` on at once, to be taken in order, piece by piece, by one thread. What
         ``wanted`` raises ends the waiting, within a second or two.
         """
         ...
 
 
-def stretches(reader: Reader) -> Callable[[int, int, Wanted], AbstractContextManager[Forward]]:
+def stretches(reader: Reader) -> Callable[[int, int, StillWanted], AbstractContextManager[Forward]]:
     """Return what takes stretches of any reader, as ``LongReader.stretch`` does; others are asked for each piece."""
     # Asked once for all segments: a protocol takes its time to say whether somebody keeps it.
     return reader.stretch if isinstance(reader, LongReader) else partial(_pieces, reader)
 
 
 @contextmanager
-def _pieces(reader: Reader, offset: int, _size: int, _wanted: Wanted) -> Iterator[Forward]:
+def _pieces(reader: Reader, offset: int, _size: int, _wanted: StillWanted) -> Iterator[Forward]:
     at = offset
 
     def fill(buffer: memoryview) -> None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Never, Protocol, TypeVar
 
 from custody.errors import UnavailableError
 from custody.ports import BlobReader, BlobWriter, Store
-from custody.segments.streams import Forward, Wanted, still_wanted
+from custody.segments.streams import Forward, StillWanted, still_wanted
 
 __all__ = ["Dead", "Fault", "FaultyOs", "FaultyStore", "LongBlob", "MemoryBlob", "makes_a_file"]
 
@@ -61,7 +61,7 @@ class LongBlob(MemoryBlob):
         self.stretches: list[tuple[int, int]] = []
 
     @contextmanager
-    def stretch(self, offset: int, size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
+    def stretch(self, offset: int, size: int, wanted: StillWanted = still_wanted, /) -> Iterator[Forward]:
         self.stretches.append((offset, size))
         answer = io.BytesIO(self.data[offset : offset + size])
 

@@ -4,7 +4,7 @@ import ctypes
 import gc
 import mmap
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from custody.crypto.secret import SecretBytes
@@ -105,9 +105,6 @@ def test_threads_never_get_the_same_place() -> None:
                 if bytes(made.view) != bytes([mark]) * 32:
                     wrong.append("shared")
 
-    threads = [threading.Thread(target=work, args=(mark,)) for mark in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(1, 5)))
     assert wrong == []

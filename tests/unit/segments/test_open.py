@@ -15,7 +15,7 @@ from custody.errors import IntegrityError, UnavailableError
 from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile, SegmentChecker
-from custody.segments.streams import Forward, Wanted, still_wanted
+from custody.segments.streams import Forward, StillWanted, still_wanted
 from tests.doubles.interrupting import interrupting
 from tests.doubles.sealed import SEGMENT, Sealed, key, plaintext, seal
 from tests.doubles.store import LongBlob, MemoryBlob
@@ -274,7 +274,7 @@ class SilentBlob(LongBlob):
     outwaited = 0
 
     @contextmanager
-    def stretch(self, _offset: int, _size: int, wanted: Wanted = still_wanted, /) -> Iterator[Forward]:
+    def stretch(self, _offset: int, _size: int, wanted: StillWanted = still_wanted, /) -> Iterator[Forward]:
         def fill(_buffer: memoryview) -> None:
             end = time.monotonic() + 10
             while time.monotonic() < end:
