@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
@@ -284,11 +284,14 @@ class Deployment:
 
 
 def children(pid: int) -> list[int]:
-    """A process and all below it; the kernel lists children by the thread that started them."""
-    found = [pid]
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in path.read_text().split():
-            found += children(int(child))
+    """A process and all below it; the kernel lists children by the thread that started them. Any may end meanwhile."""
+    found, listed = [pid], []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for path in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                listed += path.read_text().split()
+    for child in listed:
+        found += children(int(child))
     return found
 
 
