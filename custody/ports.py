@@ -298,12 +298,18 @@ class Journal(Protocol):
         """How many entries are committed."""
         ...
 
-    def document(self, envelope_digest: str) -> bytes:
-        """Return a stored envelope, its digest verified. Raises ``NotFoundError``, ``IntegrityError``."""
+    def document(self, envelope_digest: str, entry: int | None = None) -> bytes:
+        """Return a stored envelope, its digest verified. Raises ``NotFoundError``, ``IntegrityError``.
+
+        ``entry`` is the index of an entry that names it: so it is found where that was pruned.
+        """
         ...
 
-    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
-        """Return those of these envelopes that are stored, by digest, verified as ``document`` does."""
+    def documents(self, named: Mapping[str, int]) -> Mapping[str, bytes]:
+        """Return those of these envelopes that are stored, by digest, verified as ``document`` does.
+
+        ``named`` holds for each digest the index of an entry that names it.
+        """
         ...
 
     def shares(self, request: str) -> Mapping[str, bytes]:

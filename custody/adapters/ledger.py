@@ -121,17 +121,17 @@ class SqlJournal:
         with self._read() as connection:
             return _size(connection)
 
-    def document(self, envelope_digest: str) -> bytes:
-        """See ``Journal.document``."""
-        found = self.documents([envelope_digest])
+    def document(self, envelope_digest: str, entry: int | None = None) -> bytes:
+        """See ``Journal.document``. What was pruned is not here, whatever ``entry`` is."""
+        found = self.documents({envelope_digest: entry or 0})
         if not found:
             raise NotFoundError(f"the ledger holds no document {envelope_digest[:64]}")
         return found[envelope_digest]
 
-    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
+    def documents(self, named: Mapping[str, int]) -> Mapping[str, bytes]:
         """See ``Journal.documents``."""
         found: dict[str, bytes] = {}
-        wanted = list(envelope_digests)
+        wanted = list(named)
         for start in range(0, len(wanted), _AT_ONCE):
             with self._read() as connection:
                 rows = connection.execute(_DOCUMENTS, {"digests": wanted[start : start + _AT_ONCE]}).all()

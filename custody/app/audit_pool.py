@@ -16,7 +16,8 @@ from typing import Final
 
 from custody.adapters.local_reader import LocalReader
 from custody.audit.examine import Bundle, Examine, Examiner, Task, decode_bundles, encode_bundles, inline
-from custody.audit.source import MAX_OBJECT, Source
+from custody.audit.source import Source
+from custody.tlog.tiles import MAX_OBJECT
 
 __all__ = ["directory_source", "pooled"]
 

@@ -30,6 +30,7 @@ __all__ = [
     "pinned_genesis",
     "require_document",
     "view_log",
+    "write_documents",
     "write_receipt",
 ]
 
@@ -115,6 +116,21 @@ def view_log(source: Source, home: Home, roots: Sequence[Path], genesis: str | N
 def write_receipt(view: LogView, index: int, path: Path) -> None:
     """Write the receipt of an entry into a new file."""
     small_files.create(path, encode_receipt(view.receipt(index)))
+
+
+def write_documents(view: LogView, index: int, folder: Path) -> Sequence[Path]:
+    """Write the signed documents of an entry into new files of a directory, one for each kind; return their paths.
+
+    Raises ``ConflictError`` where there is one already.
+    """
+    entry = Entry.parse(view.entry(index))
+    written = []
+    small_files.make_directory(folder)
+    for reference, envelope in zip(entry.documents, view.documents(index, entry), strict=True):
+        path = folder / f"{index}-{reference.kind}.json"
+        small_files.create(path, envelope.encode())
+        written.append(path)
+    return written
 
 
 def check_receipt_file(path: Path, home: Home, roots: Sequence[Path], genesis: str | None) -> Judged:

@@ -31,6 +31,7 @@ _MOST: Final = 64 << 20
 """Bytes kept, at most; a thousand sessions with their documents have two million."""
 
 _NEWEST: Final = "checkpoint"
+_CHECKPOINTS: Final = "checkpoints/"
 
 
 class BrokerLog:
@@ -41,7 +42,7 @@ class BrokerLog:
         self._pool = ThreadPoolExecutor(_AT_ONCE, "log")
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
-        self._tiles: list[str] | None = None
+        self._folders: dict[str, list[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -65,15 +66,17 @@ class BrokerLog:
         return data
 
     def _names(self, prefix: str) -> Iterator[str]:
-        """Yield the paths with a prefix. Tiles are listed once for each audit, which begins with the checkpoints."""
-        if not prefix.startswith("tile/"):
-            self._tiles = None
+        """Yield the paths with a prefix. All but checkpoints are listed once an audit, which begins with those."""
+        folder = prefix.partition("/")[0] + "/"
+        if folder == _CHECKPOINTS:
+            self._folders.clear()
             yield from self._listed(prefix)
             return
-        if self._tiles is None:
-            self._tiles = sorted(self._listed("tile/"))
-        places = range(bisect_left(self._tiles, prefix), len(self._tiles))
-        yield from takewhile(lambda path: path.startswith(prefix), map(self._tiles.__getitem__, places))
+        if folder not in self._folders:
+            self._folders[folder] = sorted(self._listed(folder))
+        paths = self._folders[folder]
+        places = range(bisect_left(paths, prefix), len(paths))
+        yield from takewhile(lambda path: path.startswith(prefix), map(paths.__getitem__, places))
 
     def _listed(self, prefix: str) -> Iterator[str]:
         after = ""

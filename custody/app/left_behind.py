@@ -9,24 +9,24 @@ been able to log them, and it logs them when it starts.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from custody.adapters import small_files
 from custody.adapters.store_local import LocalStore
 from custody.app.log_head import Head
-from custody.audit.examine import document_path
-from custody.audit.source import MAX_OBJECT
 from custody.documents.dsse import Envelope
 from custody.documents.root import Root
 from custody.documents.stop import Stop
 from custody.entries.entry import Entry
+from custody.entries.stored import StoredDocuments
 from custody.errors import FormatError, IntegrityError, NotFoundError
 from custody.ports import Store
 from custody.rules.signers import verify_actor
 from custody.tlog.reader import TileReader
-from custody.tlog.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, parse_bundle
+from custody.tlog.tiles import ENTRIES, MAX_OBJECT, TILE_HEIGHT, TILE_WIDTH, Tile, parse_bundle
 
 __all__ = ["bury_stops", "set_aside", "unpublished_tiles"]
 
@@ -39,7 +39,7 @@ def unpublished_tiles(store: Store, head: Head) -> Sequence[str]:
     Raises ``IntegrityError`` where the store would not hold the tree of the checkpoint without them.
     """
     beyond = []
-    for path in store.list("tile/"):
+    for path in chain(store.list("tile/"), store.list("documents/")):
         try:
             tile = Tile.parse(path)
         except FormatError:
@@ -71,11 +71,12 @@ def bury_stops(store: Store, beyond: Sequence[str], size: int, root: Root, folde
     A stop that does not verify under ``root`` is none.
     """
     found: dict[str, Envelope] = {}
-    for entry in _entries(store, beyond, size):
+    for index, entry, documents in _entries(store, beyond, size):
         if entry.type != "stop":
             continue
         try:
-            envelope = Envelope.parse(store.get(document_path(entry.document("stop").envelope)))
+            place = entry.documents.index(entry.document("stop"))
+            envelope = Envelope.parse(documents.read(index, entry.documents, place))
             verify_actor(envelope, envelope.document(Stop).actor, root, int(entry.time))
         except _UNREADABLE:
             continue
@@ -97,17 +98,24 @@ def set_aside(store: Store, beyond: Sequence[str], folder: Path) -> None:
         store.delete(path)
 
 
-def _entries(store: Store, beyond: Sequence[str], size: int) -> Iterator[Entry]:
-    """Yield the entries from ``size`` on as far as they can be read, some several times."""
+def _entries(store: Store, beyond: Sequence[str], size: int) -> Iterator[tuple[int, Entry, StoredDocuments]]:
+    """Yield the entries from ``size`` on as far as they can be read, with what was written with them; some several
+    times.
+    """
+
+    def fetch(path: str) -> bytes:
+        return store.get(path, MAX_OBJECT)
+
     for tile in map(Tile.parse, beyond):
         if tile.level != ENTRIES:
             continue
         try:
-            bundle = parse_bundle(store.get(tile.path(), MAX_OBJECT), tile.width)
+            bundle = parse_bundle(fetch(tile.path()), tile.width)
         except _UNREADABLE:
             continue
-        for data in bundle[max(0, size - tile.index * TILE_WIDTH) :]:
-            try:
-                yield Entry.parse(data)
-            except FormatError:
-                continue
+        begin = tile.index * TILE_WIDTH
+        documents = StoredDocuments(fetch, begin + tile.width)
+        for index, data in enumerate(bundle, start=begin):
+            if index >= size:
+                with suppress(FormatError):
+                    yield index, Entry.parse(data), documents

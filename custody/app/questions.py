@@ -63,14 +63,14 @@ class Known:
 
     def said(self, asked: Asked) -> Said:
         """Read what the documents of a request say, as far as they are there and parse."""
-        return Said(self._document(asked.entry, Request), self._document(asked.entry, Terms))
+        return Said(self._document(asked, Request), self._document(asked, Terms))
 
-    def _document(self, entry: Entry, kind: type[_D]) -> _D | None:
+    def _document(self, asked: Asked, kind: type[_D]) -> _D | None:
         try:
             return next(
                 (
                     found.document(kind)
-                    for found in self.entries.documents(entry)
+                    for found in self.entries.documents(asked.index, asked.entry)
                     if found.payloadType == kind.payload_type
                 ),
                 None,

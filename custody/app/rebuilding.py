@@ -37,17 +37,17 @@ from custody.app.log_head import (
 from custody.app.new_ledger import new_ledger
 from custody.app.roots import read_envelope
 from custody.app.witness_claims import Claim, ask_witnesses
-from custody.audit.examine import read_document
 from custody.audit.report import Report
-from custody.audit.source import MAX_OBJECT, Source
+from custody.audit.source import Source
 from custody.audit.verify import Pins
 from custody.documents.root import Root
 from custody.entries.entry import Entry
+from custody.entries.stored import StoredDocuments
 from custody.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 from custody.ports import Journal, Store
 from custody.publishing.recovery import PUBLISHED, recover
 from custody.tlog.reader import TileReader
-from custody.tlog.tiles import TILE_WIDTH
+from custody.tlog.tiles import MAX_OBJECT, TILE_WIDTH
 
 __all__ = ["Rebuilt", "rebuild", "require_stopped"]
 
@@ -186,14 +186,18 @@ def _fill(journal: Journal, source: Source, head: Head, progress: Progress) -> N
 def _pieces(source: Source, reader: TileReader, start: int) -> Iterator[_Piece]:
     """Yield the entries from ``start`` on with the documents they name, verified, a transaction's worth at a time."""
     known: dict[str, None] = {}
+    stored = StoredDocuments(source.fetch, reader.size)
     for index in range(start // TILE_WIDTH, -(-reader.size // TILE_WIDTH)):
         piece: _Piece = []
         weight = 0
-        for data in reader.bundle(index)[max(0, start - index * TILE_WIDTH) :]:
+        for number, data in enumerate(reader.bundle(index), start=index * TILE_WIDTH):
+            if number < start:
+                continue
             documents = []
-            for reference in Entry.parse(data).documents:
+            named = Entry.parse(data).documents
+            for place, reference in enumerate(named):
                 if reference.envelope not in known:
-                    documents.append((reference.envelope, read_document(source, reference).encode()))
+                    documents.append((reference.envelope, stored.read(number, named, place)))
                     known[reference.envelope] = None
             piece.append((data, documents))
             weight += len(data) + sum(len(envelope) for _, envelope in documents)

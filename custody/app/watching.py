@@ -116,7 +116,7 @@ class Watch:
             found = look(self._habits, index, entry, self._limits)
             alerts += found if index >= told else []
             if entry.type == "root":
-                self._root = self._read_root(entries, entry) or self._root
+                self._root = self._read_root(entries, index, entry) or self._root
         self._learned = report.size
         if self._root is not None:
             named = [witness.name for witness in self._root.checkpoint_policy.counted()]
@@ -124,9 +124,9 @@ class Watch:
         return alerts
 
     @staticmethod
-    def _read_root(entries: Entries, entry: Entry) -> Root | None:
+    def _read_root(entries: Entries, index: int, entry: Entry) -> Root | None:
         try:
-            (envelope,) = entries.documents(entry)
+            (envelope,) = entries.documents(index, entry)
             return envelope.document(Root)
         except (FormatError, IntegrityError, NotFoundError):
             return None

@@ -1,79 +1,39 @@
 """What can be verified of a stretch of the log without knowing what came before: so it is done on all cores.
 
-Of each bundle: its entries, their leaf hashes, those that the tiles state; each entry parsed, its documents read,
-their digests and their form. What a workload signed carries its own certificate, so its signature is verified here as
-well, and its chain under the trust root that was in force when the work was given out; should another one be in force
-at the entry, ``custody.audit.judge`` verifies it again. What a person or broker signed is verified with the key that
-this root has under the key id; which key it must be, the judge knows.
+Of each bundle: its entries, their leaf hashes, those that the tiles state; each entry parsed, and its documents
+(``custody.audit.documents``). Signatures are verified under the trust root that was in force when the work was given
+out; should another one be in force at the entry, ``custody.audit.judge`` verifies them again.
 
 Nothing here is a judgement: it is what the judge would find out by itself. Results go from process to process
 (``encode_bundles``), so they are records of bytes and text.
 """
 
-import hashlib
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from custody.audit.checkpoints import Claim, Cosigned, Kept, cosigned, kept_path
-from custody.audit.kinds import KINDS
+from custody.audit.documents import Anchors, Behind, Flaw, Read, examine_documents
 from custody.audit.report import Finding, Report
 from custody.audit.source import Source
 from custody.audit.tree import Bundles
-from custody.crypto import keys, svid
-from custody.documents.actor import Workload
-from custody.documents.dsse import Document, Envelope, Signature, pae
-from custody.documents.glance import glance_open
-from custody.documents.session import OpenSession
-from custody.entries.entry import DocumentRef
 from custody.entries.glance import Glance, glance
+from custody.entries.stored import StoredDocuments
 from custody.errors import CustodyError, FormatError, IntegrityError, NotFoundError
 from custody.rules.watching import LOG_END
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import leaf_hash
-from custody.tlog.policy import Policy
 from custody.tlog.reader import TileReader
-from custody.tlog.tiles import ENTRIES, TILE_WIDTH, Tile, tile_width
+from custody.tlog.tiles import DOCUMENTS, ENTRIES, TILE_WIDTH, Tile, tile_width
 
-__all__ = [
-    "Anchors",
-    "Bundle",
-    "Examine",
-    "Examined",
-    "Examiner",
-    "Flaw",
-    "Read",
-    "Task",
-    "decode_bundles",
-    "document_path",
-    "encode_bundles",
-    "inline",
-    "inline_document",
-    "read_document",
-    "workloads",
-]
+__all__ = ["Bundle", "Examine", "Examined", "Examiner", "Task", "decode_bundles", "encode_bundles", "inline"]
 
-_ACTORS: Final = ("requester", "sealer", "signer", "workload", "actor")  # the fields in which documents name who signs
 _END: Final = (b'"type":"system"', f'"reason":"{LOG_END}"'.encode())
-_LARGE: Final = 1 << 16  # bytes: a document beyond is read again by the judge, so that few are in memory at once
-
-
-class Anchors(NamedTuple):
-    """What the trust root of an epoch asks for: to which SPIFFE roots certificate chains must lead, and who must have
-    signed checkpoints; and the Ed25519 keys of persons and brokers, by key id.
-    """
-
-    epoch: int
-    roots: tuple[bytes, ...]
-    trust_domain: str
-    policy: Policy
-    keys: Mapping[str, bytes]
 
 
 class Task(NamedTuple):
@@ -90,34 +50,6 @@ class Task(NamedTuple):
     anchors: Anchors | None
     structure: bool
     kept: tuple[int, ...] = ()
-
-
-class Flaw(Struct, frozen=True, array_like=True, gc=False, tag=0):
-    """Why there is no document: the code and the text of a finding."""
-
-    code: str
-    text: str
-
-
-class Read(Struct, frozen=True, array_like=True, gc=False, tag=1):
-    """A document as it was read and parsed; the path of the certificate of the workload that signed it, if one did and
-    it was verified; and the Ed25519 key that was found to have made the one signature.
-    """
-
-    payload: bytes
-    payload_type: str
-    signatures: tuple[tuple[str, bytes], ...]
-    digest: str
-    path: tuple[str, int, int] | None
-    key: bytes | None = None
-
-    def envelope(self, envelope_digest: str) -> Envelope:
-        """Return the envelope that was parsed."""
-        signatures = tuple(Signature(keyid=keyid, sig=sig) for keyid, sig in self.signatures)
-        envelope = Envelope.recall(self.payload, self.payload_type, signatures, self.digest, envelope_digest)
-        if self.key is not None:
-            envelope.believe_signature(self.key)
-        return envelope
 
 
 class Examined(Struct, frozen=True, array_like=True, gc=False):
@@ -188,6 +120,7 @@ class Examiner:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._authority: _Authority | None = None
+        self._stored: StoredDocuments | None = None
 
     def bundle(self, task: Task, index: int) -> Bundle:
         """Examine one bundle of a task; the first one first."""
@@ -203,19 +136,35 @@ class Examiner:
         leaves = [leaf_hash(data) for data in entries]
         stated = self._stated(task.checkpoint, index, width) or leaves
         bundles.compare_partials(index, stated)
+        stored = self._documents(size)
+        if not task.structure:
+            bundles.compare_documents(index, stored)
         first = max(0, task.start - index * TILE_WIDTH)
         parsed = [
             _parsed(data, task) if leaf == said else None
             for data, leaf, said in zip(entries[first:], leaves[first:], stated[first:], strict=True)
         ]
+        number = index * TILE_WIDTH + first
+        behind = [
+            Behind(stored, i, entry.type, entry.time, entry.documents) if isinstance(entry, Glance) else None
+            for i, entry in enumerate(parsed, start=number)
+        ]
+        if not task.structure:
+            report.findings += [flaw for one in behind if one and (flaw := one.surplus())]
         if self._source.ahead:
-            named = (entry.documents for entry in parsed if isinstance(entry, Glance))
-            self._source.ahead([document_path(item.envelope) for documents in named for item in documents])
+            self._source.ahead([path for one in behind if one for path in one.alone()])
         examined = [
-            _examine(self._source, task, entry, Examined(data, leaf, None if leaf == said else said, "", ()))
-            for entry, data, leaf, said in zip(parsed, entries[first:], leaves[first:], stated[first:], strict=True)
+            _examine(task, entry, one, Examined(data, leaf, None if leaf == said else said, "", ()))
+            for entry, one, data, leaf, said in zip(
+                parsed, behind, entries[first:], leaves[first:], stated[first:], strict=True
+            )
         ]
         return Bundle(path, examined, report.findings, epoch, self._kept(task, index, epoch))
+
+    def _documents(self, size: int) -> StoredDocuments:
+        if self._stored is None or self._stored.size != size:
+            self._stored = StoredDocuments(self._source.fetch, size)
+        return self._stored
 
     def _kept(self, task: Task, index: int, epoch: int) -> list[Kept]:
         """Read and verify the checkpoints kept in a bundle. What is not as it must be, the judge reads again."""
@@ -239,49 +188,6 @@ class Examiner:
         return None
 
 
-def document_path(envelope: str) -> str:
-    """Return where a document's envelope lies."""
-    return f"documents/{envelope}"
-
-
-def read_document(source: Source, reference: DocumentRef) -> Envelope:
-    """Fetch a document that an entry names. Its signatures are not verified.
-
-    Raises ``NotFoundError``; ``IntegrityError`` or ``FormatError`` for anything but the document that is named.
-    """
-    data = source.fetch(document_path(reference.envelope))
-    if hashlib.sha256(data).hexdigest() != reference.envelope:
-        raise IntegrityError(f"the {reference.kind} document under {reference.envelope[:16]}… has other bytes")
-    envelope = Envelope.parse(data)
-    envelope.__dict__["envelope_digest"] = reference.envelope
-    if envelope.digest != reference.document:
-        raise IntegrityError(
-            f"the entry says {reference.kind} {reference.document[:16]}…, but the document is {envelope.digest[:16]}…"
-        )
-    return envelope
-
-
-def inline_document(source: Source, reference: DocumentRef, kind: str) -> Envelope | Flaw:
-    """Read a document of an entry of type ``kind``, here and now."""
-    try:
-        return read_document(source, reference)
-    except NotFoundError:
-        return Flaw("document-missing", f"the {reference.kind} document of this {kind} entry is missing")
-    except (FormatError, IntegrityError) as error:
-        return Flaw("document-altered", error.message)
-
-
-def workloads(document: Document) -> Sequence[Workload]:
-    """Return the workloads that a document names as those who sign it."""
-    actors = [getattr(document, field) for field in _actor_fields(type(document))]
-    return [actor for actor in actors if isinstance(actor, Workload)]
-
-
-@cache
-def _actor_fields(kind: type[Document]) -> Sequence[str]:
-    return [field for field in _ACTORS if field in kind.__struct_fields__]
-
-
 def _cosigned(claim: Claim, anchors: Anchors | None) -> Cosigned | None:
     """Verify a checkpoint's signatures; ``None`` where that fails or cannot be done, and the judge does it."""
     if anchors is None:
@@ -296,6 +202,8 @@ def _objects(task: Task) -> Iterator[str]:
     for index in range(task.first, task.last):
         yield Tile(ENTRIES, index, tile_width(ENTRIES, index, task.checkpoint.size)).path()
         yield Tile(0, index, tile_width(0, index, task.checkpoint.size)).path()
+        if not task.structure:
+            yield Tile(DOCUMENTS, index, tile_width(DOCUMENTS, index, task.checkpoint.size)).path()
     yield from map(kept_path, task.kept)
 
 
@@ -309,83 +217,11 @@ def _parsed(data: bytes, task: Task) -> Glance | str | None:
         return error.message
 
 
-def _examine(source: Source, task: Task, entry: Glance | str | None, plain: Examined) -> Examined:
+def _examine(task: Task, entry: Glance | str | None, behind: Behind | None, plain: Examined) -> Examined:
     """Add to what is ``plain`` what an entry says."""
-    if isinstance(entry, Glance):
-        if not entry.documents:
-            return plain
-        documents = tuple(_document(source, reference, entry, task.anchors) for reference in entry.documents)
-        return Examined(plain.data, plain.leaf, None, "", documents)
+    if behind is not None:
+        documents = examine_documents(behind, task.anchors)
+        return Examined(plain.data, plain.leaf, None, "", documents) if documents else plain
     if isinstance(entry, str):
         return Examined(plain.data, plain.leaf, None, entry, ())
     return plain if plain.stated is not None else Examined(b"", plain.leaf, None, "", ())
-
-
-def _document(source: Source, reference: DocumentRef, entry: Glance, anchors: Anchors | None) -> Read | Flaw | None:
-    if reference.kind == "open":
-        read = _opened(source, reference, anchors, entry.time)
-        if read is not None:
-            return read
-    envelope = inline_document(source, reference, entry.type)
-    if isinstance(envelope, Flaw):
-        return envelope
-    kind = KINDS.get(envelope.payloadType)
-    if kind is None or len(envelope.payload) > _LARGE:
-        return None
-    try:
-        document = envelope.document(kind)
-    except FormatError:
-        return None  # the rule that asks for it says why it is none
-    actors = workloads(document)
-    signatures = tuple((signature.keyid, signature.sig) for signature in envelope.signatures)
-    path = key = None
-    if len(actors) == len(signatures) == 1:
-        path = _verified(actors[0].x5c, signatures[0][1], envelope.signed_bytes, anchors, entry.time)
-    elif not actors:
-        key = _signer(envelope, anchors)
-    return Read(envelope.payload, envelope.payloadType, signatures, envelope.digest, path, key)
-
-
-def _signer(envelope: Envelope, anchors: Anchors | None) -> bytes | None:
-    """Return the Ed25519 key of a person or broker that alone signed; ``None`` where the judge must see for itself."""
-    if anchors is None:
-        return None
-    with suppress(CustodyError):
-        key = anchors.keys.get(envelope.only_signature().keyid)
-        if key is not None:
-            envelope.require_signature(key)
-            return key
-    return None
-
-
-def _opened(source: Source, reference: DocumentRef, anchors: Anchors | None, at: int) -> Read | None:
-    """Read a job's open document of the common shape; ``None`` for anything else, which is read with care."""
-    try:
-        data = source.fetch(document_path(reference.envelope))
-    except (FormatError, IntegrityError, NotFoundError):
-        return None
-    if hashlib.sha256(data).hexdigest() != reference.envelope:
-        return None
-    opened = glance_open(data)
-    if opened is None or len(opened.payload) > _LARGE:
-        return None
-    signed = pae(OpenSession.payload_type, opened.payload)
-    if hashlib.sha256(signed).hexdigest() != reference.document:
-        return None
-    path = _verified(opened.x5c, opened.signature, signed, anchors, at)
-    signatures = ((opened.keyid, opened.signature),)
-    return Read(opened.payload, OpenSession.payload_type, signatures, reference.document, path)
-
-
-def _verified(
-    x5c: Sequence[bytes], signature: bytes, signed: bytes, anchors: Anchors | None, at: int
-) -> tuple[str, int, int] | None:
-    """Verify what a workload signed; ``None`` where that fails or cannot be done, and the judge does it."""
-    if anchors is None:
-        return None
-    try:
-        path = svid.check_path(x5c, anchors.roots, anchors.trust_domain, at)
-        keys.verify_svid_signature(x5c[0], signature, signed)
-    except CustodyError:
-        return None
-    return path.identity, path.begin, path.end

@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 from custody.audit.answers import Answers
 from custody.audit.checkpoints import Cosigned
 from custody.audit.deadline import Deadline, deadline
-from custody.audit.examine import Anchors, Examined, Flaw, document_path, inline_document, workloads
+from custody.audit.documents import Anchors, Flaw, read_large, workloads
+from custody.audit.examine import Examined
 from custody.audit.kinds import KINDS
 from custody.audit.report import Finding, Report
 from custody.audit.source import Source
@@ -160,7 +161,7 @@ class Judge:
         self._ahead.root = self.state.roots[epoch] if 0 <= epoch < len(self.state.roots) else None
         whole = True
         for reference, read in zip(entry.documents, examined.documents, strict=True):
-            document = inline_document(self._source, reference, entry.type) if read is None else read
+            document = read_large(self._source.fetch, reference, entry.type) if read is None else read
             if isinstance(document, Flaw):
                 self._flaw(index, entry, reference, document)
                 whole = False
@@ -173,8 +174,8 @@ class Judge:
         return found if whole else None
 
     def _flaw(self, index: int, entry: Entry, reference: DocumentRef, flaw: Flaw) -> None:
-        path = document_path(reference.envelope)
-        self._report.find(Finding(index, flaw.code, flaw.text, path, (reference.envelope,), self._follows(entry)))
+        named = (reference.envelope,)
+        self._report.find(Finding(index, flaw.code, flaw.text, flaw.place, named, self._follows(entry)))
 
     def _certificates(
         self, documents: Mapping[str, Envelope], root: Root, at: int

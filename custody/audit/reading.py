@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from custody.audit.examine import read_document
+from custody.audit.documents import read_document
 from custody.audit.source import Source
 from custody.documents.dsse import Envelope
 from custody.entries.entry import Entry
+from custody.entries.stored import StoredDocuments
 from custody.errors import NotFoundError
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import root_hash
@@ -20,8 +21,8 @@ class Entries:
 
     def __init__(self, source: Source, checkpoint: Checkpoint) -> None:
         """Raises ``IntegrityError`` where the tiles do not lead to the root of the checkpoint."""
-        self._source = source
         self._reader = TileReader(source.fetch, checkpoint)
+        self._stored = StoredDocuments(source.fetch, checkpoint.size)
 
     @property
     def size(self) -> int:
@@ -43,9 +44,9 @@ class Entries:
             raise NotFoundError(f"there is no entry {index}: the log has entries 0 to {self.size - 1}")
         return next(data for _, data in self.between(index, index + 1))
 
-    def documents(self, entry: Entry) -> Sequence[Envelope]:
-        """Return the documents of an entry; their digests are verified, their signatures are not."""
-        return [read_document(self._source, reference) for reference in entry.documents]
+    def documents(self, index: int, entry: Entry) -> Sequence[Envelope]:
+        """Return the documents of the entry of this index; their digests are verified, their signatures are not."""
+        return [read_document(self._stored, index, entry.documents, place) for place in range(len(entry.documents))]
 
     def proof(self, index: int) -> Sequence[bytes]:
         """Return the hashes from the sibling of an entry upwards."""

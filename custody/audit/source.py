@@ -2,14 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from custody.tlog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH
-
-__all__ = ["MAX_OBJECT", "Source"]
-
-MAX_OBJECT: Final = TILE_WIDTH * (2 + MAX_ENTRY_SIZE)
-"""Bytes of the largest object of a log: an entry bundle. Envelopes are smaller."""
+__all__ = ["Source"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from custody.audit.report import Finding, Report
 from custody.audit.source import Source
+from custody.entries.stored import StoredDocuments, parse_documents
 from custody.errors import FormatError, IntegrityError, NotFoundError
 from custody.tlog.lines import HASH_SIZE
 from custody.tlog.merkle import Frontier, leaf_hash
-from custody.tlog.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, parse_bundle
+from custody.tlog.tiles import DOCUMENTS, ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, parse_bundle
 
 __all__ = ["Bundles", "TileCheck"]
 
@@ -158,6 +159,24 @@ class Bundles:
             self._report.find(Finding(index * TILE_WIDTH, "bundle", error.message, path))
             return None
         return path, entries
+
+    def compare_documents(self, index: int, stored: StoredDocuments) -> None:
+        """Compare what is stored of earlier, narrower forms of a bundle of documents with what it holds."""
+        listed = _listed(self._source, Tile(DOCUMENTS, index))
+        try:
+            bundle = stored.bundle(index)[1] if listed else ()
+        except (FormatError, IntegrityError, NotFoundError):
+            return  # a finding of each entry whose documents are there
+        for path, tile in listed:
+            try:
+                narrow = parse_documents(self._source.fetch(path), tile.width)
+            except NotFoundError:
+                continue  # tidied away meanwhile
+            except (FormatError, IntegrityError) as error:
+                self._report.find(Finding(None, "bundle", f"{path}: {error.message}", path))
+                continue
+            if tile.width < len(bundle) and narrow != bundle[: tile.width]:
+                self._report.find(Finding(None, "bundle", f"{path} holds other documents than the log", path))
 
     def compare_partials(self, index: int, leaves: Sequence[bytes]) -> None:
         """Compare what is stored of earlier, narrower forms of a bundle with its leaf hashes."""

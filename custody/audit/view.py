@@ -62,9 +62,9 @@ class LogView:
         """Return the bytes of an entry. Raises ``NotFoundError`` where the log has no such entry."""
         return self._entries.one(index)
 
-    def documents(self, entry: Entry) -> Sequence[Envelope]:
-        """Return the documents of an entry; their digests are verified, their signatures are not."""
-        return self._entries.documents(entry)
+    def documents(self, index: int, entry: Entry) -> Sequence[Envelope]:
+        """Return the documents of the entry of this index; their digests are verified, their signatures are not."""
+        return self._entries.documents(index, entry)
 
     def receipt(self, index: int) -> Receipt:
         """Return the entry and its proof under the newest checkpoint."""

@@ -63,10 +63,10 @@ def _pages(journal: Journal, state: State) -> Iterator[_Page]:
     while rows := journal.rows(start, _PAGE):
         start += len(rows)
         entries = [read_entry(row.entry) for row in rows]
-        named = {item.envelope for entry in entries for item in entry.documents}
+        named = {item.envelope: row.index for row, entry in zip(rows, entries, strict=True) for item in entry.documents}
         stored = journal.documents(named)
-        if lost := named - stored.keys():
-            journal.document(min(lost))  # says that it is not there
+        if lost := named.keys() - stored.keys():
+            journal.document(min(lost), named[min(lost)])  # says that it is not there
         envelopes = {digest: read_envelope(data) for digest, data in stored.items()}
         leaves = [leaf_hash(row.entry).hex() for row in rows]
         claims = claims_of(entries, envelopes, state.root if state.roots else None)

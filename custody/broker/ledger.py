@@ -100,7 +100,7 @@ class Ledger:
         self._group: _Group | None = None  # while it is not None, the lock is held
         self._acts = Acts(self._run)
         self._by_request: dict[str, list[int]] = defaultdict(list)
-        self._request_of: dict[str, str] = {}
+        self._request_of: dict[str, tuple[str, int]] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     def close(self) -> None:
@@ -292,11 +292,20 @@ class Ledger:
     def request_of(self, envelope: str) -> str:
         """Return the digest of the request in whose view a document stands, by envelope digest; "" for none."""
         with self._lock:
-            return self._request_of.get(envelope, "")
+            return self._request_of.get(envelope, ("", 0))[0]
 
-    def envelope(self, digest: str) -> Envelope:
-        """Return a stored envelope by envelope digest."""
-        return Envelope.parse(self._journal.document(digest))
+    def envelope(self, digest: str, entry: int) -> Envelope:
+        """Return a stored envelope by envelope digest; the entry of this index names it."""
+        return Envelope.parse(self._journal.document(digest, entry))
+
+    def document(self, digest: str) -> bytes:
+        """Return the bytes of an envelope by envelope digest.
+
+        Raises ``NotFoundError`` where there is none; also for one that was pruned, unless a request's view has it.
+        """
+        with self._lock:
+            entry = self._request_of.get(digest, ("", None))[1]
+        return self._journal.document(digest, entry)
 
     def shares(self, request: str) -> Mapping[str, bytes]:
         """Return the wrapped shares at hand for a request, by slot."""
@@ -316,7 +325,7 @@ class Ledger:
         if entry.request and entry.type in _IN_VIEW:
             self._by_request[entry.request].append(index)
             for item in entry.documents:
-                self._request_of[item.envelope] = entry.request
+                self._request_of[item.envelope] = (entry.request, index)
 
     def _require_alone(self, rows: int, folded: int) -> None:
         """Judge nothing by a state that another process has left behind (``custody broker end-log`` is one)."""

@@ -19,7 +19,7 @@ from custody.rules.asking import ask, session_question
 from custody.rules.facts import find_lease
 from custody.rules.opening import check_open, session_size
 from custody.rules.signers import verify_actor
-from custody.rules.state import State
+from custody.rules.state import State, VersionState
 from custody.segments.decrypt import Fetched, SegmentDecryptor
 from custody.segments.layout import FilePlan
 
@@ -72,10 +72,10 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
             check_direct(context, document.xwing, sum(item.last - item.first + 1 for item in document.files))
         ask(context.policy, session_question(found.request, found.lease, int(document.bytes)))
     ensure_open(context, document.lease)
-    session, index, content_digest = _begin(context, envelope, document)
+    session, index, version = _begin(context, envelope, document)
     try:
         receipt = ledger.receipt(index, context.receipt_timeout)
-        content = ledger.envelope(content_digest)
+        content = ledger.envelope(version.content_envelope, int(version.entry.index))
         if session.direct:
             lent, sealed = {}, hand_out(context, session, receipt)
         else:
@@ -87,11 +87,11 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
     return Opened(session.digest, receipt, content, lent, sealed)
 
 
-def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple[Session, int, str]:
+def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple[Session, int, VersionState]:
     ledger = context.ledger
     begun: list[Session] = []
 
-    def log(state: State) -> tuple[Session, int, str]:
+    def log(state: State) -> tuple[Session, int, VersionState]:
         found = find_lease(state, document.lease)
         version = state.versions[found.request.version]
         index = ledger.append(
@@ -120,7 +120,7 @@ def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple
         )
         context.sessions.add(session)  # here, where no stop can come between: one that comes later finds it
         begun.append(session)
-        return session, index, version.content_envelope
+        return session, index, version
 
     try:
         return ledger.together(log)

@@ -41,10 +41,11 @@ def begin(context: Context, roots: Sequence[Envelope]) -> None:
         # The witnesses confirm the last checkpoint, and that our clock is near theirs, before anything is written.
         ledger.publisher.publish_once()
     with ledger.reading() as state:
-        logged = [(root.epoch, digest) for root, digest in zip(state.roots, state.root_envelopes, strict=True)]
+        logged = list(zip(state.root_envelopes, state.root_entries, strict=True))
     for epoch, envelope in enumerate(roots):
         if epoch < len(logged):
-            if envelope.document(Root).digest != ledger.envelope(logged[epoch][1]).digest:
+            digest, entry = logged[epoch]
+            if envelope.document(Root).digest != ledger.envelope(digest, int(entry.index)).digest:
                 message = f"the trust root of epoch {epoch} that is configured is not the one in the log"
                 raise ConfigError(message)
         else:

@@ -20,19 +20,21 @@ from custody.documents.hello import Hello
 from custody.errors import DeniedError, FormatError, NotFoundError
 from custody.rules.signers import verify_actor
 from custody.rules.state import State
+from custody.tlog.tiles import MAX_OBJECT
 
 __all__ = ["MAX_PATHS", "adopt_root", "hello", "is_brief", "log_names", "log_object", "log_objects", "roots"]
 
 MAX_PATHS: Final = 256
 """Objects that are asked for at once."""
 
-_MAX_OBJECT: Final = 256 * (2 + 65_535)  # bytes of a full entry bundle
 _MAX_TOGETHER: Final = 4 << 20  # bytes of objects in one answer, but for a larger one alone
 _MAX_NAMES: Final = 10_000  # in one answer
-_LISTED: Final = ("checkpoints/", "tile/")
+_DOCUMENTS: Final = "documents/"
+_LISTED: Final = ("checkpoints/", _DOCUMENTS, "tile/")
+_DOCUMENT: Final = re.compile(r"\Adocuments/([0-9a-f]{64})\Z")
 _LOG_PATH: Final = re.compile(
     r"\A(?:checkpoint|checkpoints/[0-9]{1,20}|documents/[0-9a-f]{64}"
-    r"|tile/(?:entries|[0-9]{1,2})/(?:x[0-9]{3}/){0,6}[0-9]{3}(?:\.p/[0-9]{1,3})?)\Z"
+    r"|(?:documents|tile/(?:entries|[0-9]{1,2}))/(?:x[0-9]{3}/){0,6}[0-9]{3}(?:\.p/[0-9]{1,3})?)\Z"
 )
 
 
@@ -42,7 +44,7 @@ def roots(context: Context, peer: Peer) -> Sequence[tuple[Envelope, int]]:
     with ledger.reading() as state:
         known_peer(state, peer)
         places = list(zip(state.root_envelopes, state.root_entries, strict=True))
-    return [(ledger.envelope(digest), int(entry.index)) for digest, entry in places]
+    return [(ledger.envelope(digest, int(entry.index)), int(entry.index)) for digest, entry in places]
 
 
 def adopt_root(context: Context, envelope: Envelope) -> int:
@@ -83,7 +85,7 @@ def log_object(context: Context, peer: Peer, path: str) -> bytes:
         person = known_peer(state, peer)
     if not _LOG_PATH.match(path) or not (person or _open_to(context, peer, path)):
         raise NotFoundError("there is no such object in the log")
-    return context.log.get(path, _MAX_OBJECT)
+    return _read(context, path)
 
 
 def log_objects(context: Context, peer: Peer, paths: Sequence[str]) -> Sequence[bytes | None]:
@@ -98,7 +100,7 @@ def log_objects(context: Context, peer: Peer, paths: Sequence[str]) -> Sequence[
     total = 0
     for path in paths:
         try:
-            data = context.log.get(path, _MAX_OBJECT) if _LOG_PATH.match(path) else None
+            data = _read(context, path) if _LOG_PATH.match(path) else None
         except NotFoundError:
             data = None
         total += len(data or b"")
@@ -115,9 +117,17 @@ def log_names(context: Context, peer: Peer, prefix: str, after: str) -> Sequence
     """
     _require_person(context, peer)
     if prefix not in _LISTED:
-        raise FormatError(f"prefix: {' and '.join(_LISTED)} are listed")
+        raise FormatError(f"prefix: {', '.join(_LISTED)} are listed")
     names = (name for name in context.log.list(prefix) if name > after)
     return list(islice(names, _MAX_NAMES))
+
+
+def _read(context: Context, path: str) -> bytes:
+    """Return an object; a document also by its digest, wherever it lies in the log."""
+    document = _DOCUMENT.match(path)
+    if document is not None:
+        return context.ledger.document(document[1])
+    return context.log.get(path, MAX_OBJECT)
 
 
 def _require_person(context: Context, peer: Peer) -> None:
@@ -129,8 +139,8 @@ def _require_person(context: Context, peer: Peer) -> None:
 
 def _open_to(context: Context, peer: Peer, path: str) -> bool:
     """Tell whether a workload may read an object of the log."""
-    if not path.startswith("documents/"):
+    if not path.startswith(_DOCUMENTS):
         return not path.startswith("tile/entries/")
     with context.ledger.reading() as state:
-        found = state.requests.get(context.ledger.request_of(path.removeprefix("documents/")))
+        found = state.requests.get(context.ledger.request_of(path.removeprefix(_DOCUMENTS)))
         return found is not None and concerns(state, found, peer)

@@ -162,7 +162,7 @@ def list_versions(context: Context, peer: Peer, *, after: str, limit: int) -> li
 
 
 def _view(context: Context, found: VersionState, device_ids: set[str]) -> VersionView:
-    ledger = context.ledger
+    ledger, sealed = context.ledger, int(found.entry.index)
     wraps: list[Wrap] = []
     if device_ids:
         data = context.store.get(manifest_key(bytes.fromhex(found.content.vid)), MAX_MANIFEST)
@@ -173,8 +173,8 @@ def _view(context: Context, found: VersionState, device_ids: set[str]) -> Versio
         wraps = [wrap for wrap in manifest.wraps if wrap.device in device_ids]
     return VersionView(
         str(found.content.version),
-        ledger.envelope(found.content_envelope),
-        ledger.envelope(found.sharing_envelope),
-        int(found.entry.index),
+        ledger.envelope(found.content_envelope, sealed),
+        ledger.envelope(found.sharing_envelope, sealed),
+        sealed,
         wraps,
     )

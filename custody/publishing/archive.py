@@ -11,13 +11,14 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Final
 
+from custody.entries.glance import read_entry
+from custody.entries.stored import StoredDocuments, document_path
 from custody.errors import FormatError, IntegrityError, NotFoundError
 from custody.ports import Journal, JournalRow, JournalTransaction, Pruned, Store
-from custody.publishing.batch import document_key
 from custody.publishing.history import REBUILD, History
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
-from custody.tlog.tiles import TILE_WIDTH
+from custody.tlog.tiles import MAX_OBJECT, TILE_WIDTH
 
 __all__ = ["WholeJournal"]
 
@@ -51,7 +52,7 @@ class WholeJournal:
         """See ``Journal.size``."""
         return self._journal.size()
 
-    def document(self, envelope_digest: str) -> bytes:
+    def document(self, envelope_digest: str, entry: int | None = None) -> bytes:
         """See ``Journal.document``: those of pruned entries come from the log's store."""
         try:
             return self._journal.document(envelope_digest)
@@ -59,18 +60,18 @@ class WholeJournal:
             self._archive.refresh()
             if not self._archive.size:
                 raise
-        envelope = self._store.get(document_key(envelope_digest))
-        if hashlib.sha256(envelope).hexdigest() != envelope_digest:
-            raise IntegrityError(f"the log store's document {envelope_digest} was edited", hint=_SECOND_COPY)
-        return envelope
+        found = self._archive.documents(entry) if entry is not None else {}
+        return found.get(envelope_digest) or self._archive.large_document(envelope_digest)
 
-    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
+    def documents(self, named: Mapping[str, int]) -> Mapping[str, bytes]:
         """See ``Journal.documents``: those of pruned entries come from the log's store."""
-        found = dict(self._journal.documents(envelope_digests))
-        for digest in envelope_digests:
-            if digest not in found:
+        found = dict(self._journal.documents(named))
+        lost = {entry for digest, entry in named.items() if digest not in found}
+        if lost and (self._archive.size or self._archive.refresh()):
+            for entry in sorted(lost):
                 with suppress(NotFoundError):
-                    found[digest] = self.document(digest)
+                    held = self._archive.documents(entry)
+                    found |= {digest: held[digest] for digest in held.keys() & named.keys()}
         return found
 
     def shares(self, request: str) -> Mapping[str, bytes]:
@@ -108,6 +109,7 @@ class _Archive:
         self._lock = threading.Lock()
         self._pruned = journal.pruned()
         self._history: History | None = None
+        self._documents: StoredDocuments | None = None
         self._bundle: tuple[int, Sequence[bytes]] = (-1, ())
 
     @property
@@ -122,7 +124,7 @@ class _Archive:
         with self._lock:
             more = pruned is not None and pruned.size > self.size
             if more:
-                self._pruned, self._history = pruned, None
+                self._pruned, self._history, self._documents = pruned, None, None
         return more
 
     def rows(self, start: int, limit: int) -> Sequence[JournalRow]:
@@ -138,6 +140,30 @@ class _Archive:
                 ) from error
             entries = self._bundle[1][first : min(first + limit, self.size - index * TILE_WIDTH)]
         return [JournalRow(start + offset, entry, b"") for offset, entry in enumerate(entries)]
+
+    def documents(self, entry: int) -> Mapping[str, bytes]:
+        """Return the envelopes that an entry names, by digest; ``entry`` may be of those that were not pruned.
+
+        Raises ``NotFoundError`` where the store has none, ``IntegrityError`` where it has others.
+        """
+        (row,) = self.rows(entry, 1) if entry < self.size else self._journal.rows(entry, 1)
+        named = read_entry(row.entry).documents
+        with self._lock:
+            self._documents = self._documents or StoredDocuments(self._get, self._tree().size)
+            try:
+                return {item.envelope: self._documents.read(entry, named, place) for place, item in enumerate(named)}
+            except (FormatError, IntegrityError) as error:
+                raise IntegrityError(f"the log store was edited: {error.message}", hint=_SECOND_COPY) from error
+
+    def large_document(self, envelope_digest: str) -> bytes:
+        """Return an envelope that lies by itself. Raises ``NotFoundError``, ``IntegrityError``."""
+        envelope = self._get(document_path(envelope_digest))
+        if hashlib.sha256(envelope).hexdigest() != envelope_digest:
+            raise IntegrityError(f"the log store's document {envelope_digest} was edited", hint=_SECOND_COPY)
+        return envelope
+
+    def _get(self, path: str) -> bytes:
+        return self._store.get(path, MAX_OBJECT)
 
     def _tree(self) -> History:
         """Return the tiles under the ledger's signed checkpoint, whose beginning must be the tree that was pruned."""

@@ -7,26 +7,24 @@ flat.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from custody.entries.entry import Entry
+from custody.entries.stored import LARGEST, document_path
 from custody.errors import ConfigError, ConflictError, FormatError, IntegrityError, NotFoundError
 from custody.ports import Journal, JournalRow, Store
 from custody.publishing.history import REBUILD, History, open_signed
 from custody.publishing.partials import Partials
-from custody.publishing.tree import StoredTile, TreeWriter
+from custody.publishing.tree import DocumentWriter, StoredTile, TreeWriter
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import NoteSigner
 from custody.tlog.tiles import TILE_WIDTH, Tile
 
-__all__ = ["BatchWriter", "Head", "document_key", "read_pieces"]
+__all__ = ["BatchWriter", "Head", "documents_of", "read_pieces"]
 
-_REMEMBERED: Final = 4096  # documents known to be durable; roots and manifests come again and again
-
-
-_Blob = tuple[str, bytes]  # key and content
+_REMEMBERED: Final = 4096  # large documents known to be durable: what is tried again need not write them again
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +40,6 @@ class Head:
         return self.history.size
 
 
-def document_key(envelope_digest: str) -> str:
-    """Return where a document's envelope lies in the log's store."""
-    return f"documents/{envelope_digest}"
-
-
 def read_pieces(journal: Journal, begin: int, end: int) -> Iterable[Sequence[JournalRow]]:
     """Read rows in pieces that never cross a bundle. Raises ``IntegrityError`` where the ledger has lost some."""
     while begin < end:
@@ -58,6 +51,27 @@ def read_pieces(journal: Journal, begin: int, end: int) -> Iterable[Sequence[Jou
         begin += limit
 
 
+def documents_of(journal: Journal, rows: Sequence[JournalRow]) -> list[list[bytes]]:
+    """Return the envelopes that each row's entry names, in its order.
+
+    Raises ``IntegrityError`` for what no reader could parse, and where the ledger has lost a document.
+    """
+    named: list[list[str]] = []
+    for row in rows:
+        try:
+            named.append([reference.envelope for reference in Entry.parse(row.entry).documents])
+        except FormatError as error:
+            raise IntegrityError(f"entry {row.index} of the ledger is no entry: {error.message}") from error
+    wanted = {digest: row.index for row, digests in zip(rows, named, strict=True) for digest in digests}
+    held = journal.documents(wanted)
+    for digest in wanted.keys() - held.keys():
+        raise IntegrityError(
+            f"entry {wanted[digest]} names document {digest}, which the ledger has lost",
+            hint="if the entry is published: " + REBUILD,
+        )
+    return [[held[digest] for digest in digests] for digests in named]
+
+
 class BatchWriter:
     """Turns rows into tiles and signs. Used by one thread at a time."""
 
@@ -67,13 +81,14 @@ class BatchWriter:
         self._signer = signer
         self._origin = signer.vkey.name
         self._tree = TreeWriter()
+        self._documents = DocumentWriter()
         self._edge: set[Tile] = set()
         self._partials = Partials(store)
-        self._stored: dict[str, None] = {}  # keys of documents
+        self._stored: dict[str, None] = {}  # paths of large documents
 
-    def restore(self, tree: TreeWriter) -> None:
-        """Continue from a tree that was compared with the signed checkpoint."""
-        self._tree = tree
+    def restore(self, tree: TreeWriter, documents: DocumentWriter) -> None:
+        """Continue from a tree that was compared with the signed checkpoint, and what stands behind its entries."""
+        self._tree, self._documents = tree, documents
 
     def begin(self) -> Head:
         """Sign the empty tree, the first checkpoint of every log: its witnesses see it before any entry counts.
@@ -87,18 +102,19 @@ class BatchWriter:
 
         Raises ``UnavailableError`` where a later attempt may succeed; everything else is for good.
         """
-        tree = self._tree.copy()
-        documents: list[_Blob] = []
+        tree, behind = self._tree.copy(), self._documents.copy()
+        large: dict[str, bytes] = {}
         full: list[StoredTile] = []
         for rows in read_pieces(self._journal, head.size, end):
-            self._store(documents, full)
-            documents = self._documents_of(rows)
-            full = tree.extend([row.entry for row in rows])
-        edge = tree.partial()
+            self._store(large, full)
+            documents = documents_of(self._journal, rows)
+            large = self._large(documents)
+            full = behind.extend(documents) + tree.extend([row.entry for row in rows])
+        edge = behind.partial() + tree.partial()
         # The upper levels change once in 256 entries or more: what this process wrote last time is durable.
-        self._store(documents, [*full, *(stored for stored in edge if stored.tile not in self._edge)])
+        self._store(large, [*full, *(stored for stored in edge if stored.tile not in self._edge)])
         grown = self._sign(head, tree)
-        self._tree = tree
+        self._tree, self._documents = tree, behind
         self._edge = {stored.tile for stored in edge}
         return grown
 
@@ -126,9 +142,9 @@ class BatchWriter:
             ) from error
         return Head(note, history)
 
-    def _store(self, documents: Sequence[_Blob], tiles: Sequence[StoredTile]) -> None:
+    def _store(self, large: Mapping[str, bytes], tiles: Sequence[StoredTile]) -> None:
         """Store all of it at once; return when all is durable. Nothing of it counts before the signature."""
-        blobs = dict([*documents, *((stored.tile.path(), stored.data) for stored in tiles)])
+        blobs = {**large, **{stored.tile.path(): stored.data for stored in tiles}}
         try:
             self._blobs.put_all(blobs)
         except ConflictError:
@@ -137,35 +153,19 @@ class BatchWriter:
             raise
         for stored in tiles:
             self._partials.wrote(stored.tile)
-        self._stored |= dict.fromkeys(key for key, _ in documents)
+        self._stored |= dict.fromkeys(large)
         while len(self._stored) > _REMEMBERED:
             del self._stored[next(iter(self._stored))]
 
-    def _documents_of(self, rows: Sequence[JournalRow]) -> list[_Blob]:
-        """Return what the entries name and the log may lack. Refuses to publish what no reader could parse."""
-        named: dict[str, int] = {}
-        for row in rows:
-            try:
-                entry = Entry.parse(row.entry)
-            except FormatError as error:
-                raise IntegrityError(f"entry {row.index} of the ledger is no entry: {error.message}") from error
-            for reference in entry.documents:
-                if document_key(reference.envelope) not in self._stored:
-                    named.setdefault(reference.envelope, row.index)
-        held = self._journal.documents(named)
-        for digest, index in named.items():
-            if digest not in held:
-                self._require_stored(digest, index)
-        return [(document_key(digest), envelope) for digest, envelope in held.items()]
-
-    def _require_stored(self, digest: str, index: int) -> None:
-        """Require a document that the ledger has lost in the log's store."""
-        try:
-            stored = self._blobs.get(document_key(digest))
-        except NotFoundError:
-            stored = b""
-        if hashlib.sha256(stored).hexdigest() != digest:
-            raise IntegrityError(f"entry {index} names document {digest}, which neither the ledger nor the log holds")
+    def _large(self, documents: Sequence[Sequence[bytes]]) -> dict[str, bytes]:
+        """Return the documents that lie by themselves, by path, but for those known to be there."""
+        found = {
+            document_path(hashlib.sha256(data).hexdigest()): data
+            for envelopes in documents
+            for data in envelopes
+            if len(data) > LARGEST
+        }
+        return {path: data for path, data in found.items() if path not in self._stored}
 
     def _store_one(self, key: str, data: bytes) -> None:
         try:

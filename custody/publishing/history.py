@@ -14,13 +14,12 @@ from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import range_hash, root_hash, siblings
 from custody.tlog.note import VKey, open_note
 from custody.tlog.reader import TileReader
-from custody.tlog.tiles import MAX_ENTRY_SIZE, TILE_WIDTH
+from custody.tlog.tiles import MAX_OBJECT, TILE_WIDTH
 
 __all__ = ["REBUILD", "History", "open_signed", "refuse_older_ledger"]
 
 REBUILD = "custody ledger rebuild --from LOG --config broker.toml makes the ledger again from the published log"
 
-_MAX_BUNDLE = TILE_WIDTH * (2 + MAX_ENTRY_SIZE)  # bytes
 _MAX_HELD = 4 << 20  # bytes of entries kept for those who want their receipts now
 
 
@@ -36,7 +35,7 @@ class History:
         self._lock = threading.Lock()
         self._held: dict[int, Sequence[bytes]] = {}  # bundles by index
         self._ranges: dict[tuple[int, int], bytes] = {}  # tree hashes of ranges of leaves, from proofs of what is held
-        self._reader = TileReader(lambda path: store.get(path, limit=_MAX_BUNDLE), checkpoint)
+        self._reader = TileReader(lambda path: store.get(path, limit=MAX_OBJECT), checkpoint)
 
     @property
     def size(self) -> int:

@@ -9,7 +9,7 @@ a little at every publication: a large log has thousands of names, and nobody sh
 
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from custody.errors import CustodyError, FormatError
@@ -22,7 +22,7 @@ _STEP: Final = 512  # names looked at in one go
 
 
 class Partials:
-    """The partial tiles in a store, by the full tile that replaces them."""
+    """The partial tiles and bundles in a store, by the full tile that replaces them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -50,7 +50,7 @@ class Partials:
     def _look_around(self) -> None:
         """Take the next names of the store into account; after the last one there is nothing more to do."""
         if self._left is None:
-            self._left = iter(self._store.list("tile/"))
+            self._left = chain(self._store.list("tile/"), self._store.list("documents/"))
         for path in islice(self._left, _STEP):
             with suppress(FormatError):
                 self.wrote(Tile.parse(path))

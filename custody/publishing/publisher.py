@@ -106,7 +106,7 @@ class Publisher:
         """
         with self._round, self._judged():
             found = recover(self._journal, self._store, self._log_key)
-            self._batch.restore(found.tree)
+            self._batch.restore(found.tree, found.documents)
             self._head = found.head or self._batch.begin()
             if found.published is not None:
                 size = self._published_size = found.published.size

@@ -19,26 +19,29 @@ from dataclasses import dataclass
 
 from custody.errors import FormatError, IntegrityError, NotFoundError
 from custody.ports import Journal, Store
-from custody.publishing.batch import Head, read_pieces
+from custody.publishing.batch import Head, documents_of, read_pieces
 from custody.publishing.history import REBUILD, History, open_signed, refuse_older_ledger
-from custody.publishing.tree import TreeWriter
+from custody.publishing.tree import DocumentWriter, TreeWriter
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import VKey
+from custody.tlog.tiles import TILE_WIDTH
 
-__all__ = ["PUBLISHED", "Recovered", "recover", "rows_under"]
+__all__ = ["PUBLISHED", "Recovered", "documents_under", "recover", "rows_under"]
 
 PUBLISHED = "checkpoint"  # tlog-tiles: the newest published checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What was found: ``head`` and ``tree`` of the signed checkpoint, no head in a new ledger; and what is published.
+    """What was found: ``head``, ``tree`` and ``documents`` of the signed checkpoint, no head in a new ledger; and what
+    is published.
 
     ``published`` is the note and its tree. Only the log's own signature on it was verified.
     """
 
     head: Head | None
     tree: TreeWriter
+    documents: DocumentWriter
     published: Head | None
 
 
@@ -53,7 +56,7 @@ def recover(journal: Journal, store: Store, log_key: VKey) -> Recovered:
     if note is None:
         if shown is not None:
             raise refuse_older_ledger(shown.size, None, "the log store")
-        return Recovered(None, TreeWriter(), None)
+        return Recovered(None, TreeWriter(), DocumentWriter(), None)
     signed = _open(note, log_key, "the ledger's signed checkpoint")
     if shown is not None and shown.size > signed.size:
         raise refuse_older_ledger(shown.size, signed.size, "the log store")
@@ -68,7 +71,7 @@ def recover(journal: Journal, store: Store, log_key: VKey) -> Recovered:
             f"the log store has lost a part of the log of size {signed.size}: {error.message}",
             hint="bring it back from the second copy of the log",
         ) from error
-    return Recovered(head, tree, visible)
+    return Recovered(head, tree, documents_under(journal, signed.size), visible)
 
 
 def _open(note: bytes, log_key: VKey, what: str) -> Checkpoint:
@@ -106,3 +109,12 @@ def rows_under(journal: Journal, signed: Checkpoint) -> TreeWriter:
             hint=REBUILD,
         )
     return tree
+
+
+def documents_under(journal: Journal, size: int) -> DocumentWriter:
+    """Read what stands behind the entries of the last bundle that is not full. Raises ``IntegrityError``."""
+    begin = size - size % TILE_WIDTH
+    writer = DocumentWriter(begin)
+    for rows in read_pieces(journal, begin, size):
+        writer.extend(documents_of(journal, rows))
+    return writer

@@ -13,7 +13,7 @@ from custody.errors import IntegrityError, NotFoundError
 from custody.ports import Journal, Store
 from custody.publishing.batch import BatchWriter, Head
 from custody.publishing.history import History, refuse_older_ledger
-from custody.publishing.recovery import PUBLISHED, rows_under
+from custody.publishing.recovery import PUBLISHED, documents_under, rows_under
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
 
@@ -38,7 +38,7 @@ def succeed(journal: Journal, store: Store, batch: BatchWriter, final: bytes) ->
             hint="the successor goes on in its predecessor's log store, or in a copy of all of it",
         ) from error
     _make_room(store, last)
-    batch.restore(tree)
+    batch.restore(tree, documents_under(journal, last.size))
     batch.grow(Head(signed, history), journal.size())
 
 

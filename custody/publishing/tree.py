@@ -1,21 +1,22 @@
-"""The right edge of the log in memory, from which every new tile and entry bundle is made.
+"""The right edge of the log in memory, from which every new tile and bundle is made.
 
-It holds the hashes of the last, partial tile of each level and the entries of the last, partial bundle: at most 255 of
-each, whatever the size of the log.
+It holds the hashes of the last, partial tile of each level, and the entries and documents of the last, partial bundle:
+of 255 at most, whatever the size of the log.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
+from custody.entries.stored import encode_documents
 from custody.tlog.checkpoint import EMPTY_ROOT
 from custody.tlog.merkle import leaf_hash, node_hash, right_edge
-from custody.tlog.tiles import ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, encode_bundle
+from custody.tlog.tiles import DOCUMENTS, ENTRIES, TILE_HEIGHT, TILE_WIDTH, Tile, encode_bundle
 
-__all__ = ["StoredTile", "TreeWriter"]
+__all__ = ["DocumentWriter", "StoredTile", "TreeWriter"]
 
 
 class StoredTile(NamedTuple):
-    """A tile or entry bundle and the bytes to store under its path."""
+    """A tile or bundle and the bytes to store under its path."""
 
     tile: Tile
     data: bytes
@@ -93,6 +94,40 @@ class TreeWriter:
         tile_level, row = divmod(level, TILE_HEIGHT)
         first = (index << row) % TILE_WIDTH
         return _top(self._levels[tile_level][first : first + (1 << row)])
+
+
+class DocumentWriter:
+    """Appends what stands behind each entry; gives out bundles as ``TreeWriter`` does."""
+
+    __slots__ = ("_entries", "_size")
+
+    def __init__(self, size: int = 0, entries: Sequence[bytes] = ()) -> None:
+        """Start after the documents of ``size`` entries; ``entries`` is what the last, partial bundle holds of each."""
+        self._size = size
+        self._entries = list(entries)
+
+    def copy(self) -> Self:
+        """Return an independent one: a batch that fails is dropped with it."""
+        return type(self)(self._size, self._entries)
+
+    def extend(self, documents: Iterable[Sequence[bytes]]) -> list[StoredTile]:
+        """Append the envelopes of the next entries; return the bundles that became full."""
+        full: list[StoredTile] = []
+        for envelopes in documents:
+            self._entries.append(encode_documents(envelopes))
+            self._size += 1
+            if len(self._entries) == TILE_WIDTH:
+                tile = Tile(DOCUMENTS, (self._size - 1) // TILE_WIDTH)
+                full.append(StoredTile(tile, b"".join(self._entries)))
+                self._entries = []
+        return full
+
+    def partial(self) -> list[StoredTile]:
+        """Return the bundle of the right edge as it is now, if there is one."""
+        if not self._entries:
+            return []
+        tile = Tile(DOCUMENTS, self._size // TILE_WIDTH, len(self._entries))
+        return [StoredTile(tile, b"".join(self._entries))]
 
 
 def _top(hashes: list[bytes]) -> bytes:

@@ -4,6 +4,7 @@
 
     tile/<L>/<N>[.p/<W>]         W (1..255) or 256 hashes of 32 bytes: the nodes of level 8L from index 256N on
     tile/entries/<N>[.p/<W>]     as many entries, each u16be length || bytes
+    documents/<N>[.p/<W>]        what stands behind as many entries (no part of tlog-tiles; ``custody.entries.stored``)
     N = groups of three digits, all but the last with an "x" before them: 1234067 -> x001/x234/067
 
 The partial tile at level L of a tree of ``size`` leaves is ``(size >> 8L) % 256`` wide; width 0 is never stored, and a
@@ -20,8 +21,10 @@ from custody.tlog.lines import HASH_SIZE, SIZE_END
 from custody.tlog.merkle import HashAt
 
 __all__ = [
+    "DOCUMENTS",
     "ENTRIES",
     "MAX_ENTRY_SIZE",
+    "MAX_OBJECT",
     "TILE_HEIGHT",
     "TILE_WIDTH",
     "Tile",
@@ -37,17 +40,21 @@ __all__ = [
 TILE_HEIGHT = 8  # tree levels in a tile
 TILE_WIDTH = 1 << TILE_HEIGHT  # hashes or entries in a full tile
 MAX_ENTRY_SIZE = 0xFFFF  # bytes
+MAX_OBJECT = TILE_WIDTH * (2 + MAX_ENTRY_SIZE)  # bytes of the largest object of a log, an entry bundle
 ENTRIES = -1  # the level of entry bundles
+DOCUMENTS = -2  # and that of the bundles of their documents
+_FOLDERS = {ENTRIES: "tile/entries", DOCUMENTS: "documents"}
+_LEVELS = {folder: level for level, folder in _FOLDERS.items()}
 _MAX_LEVEL = 63
 _LENGTH_SIZE = 2
 _PATH = re.compile(
-    r"tile/(?P<level>entries|0|[1-9][0-9]?)/(?P<index>(?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?"
+    r"(?P<folder>documents|tile/(?:entries|0|[1-9][0-9]?))/(?P<index>(?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/(?P<width>[1-9][0-9]{0,2}))?"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """The address of a tile: ``level`` 0..63 or ``ENTRIES``, ``index`` in that level, ``width`` 1..256."""
+    """The address of a tile: ``level`` 0..63, ``ENTRIES`` or ``DOCUMENTS``; ``index`` in it; ``width`` 1..256."""
 
     level: int
     index: int
@@ -55,7 +62,7 @@ class Tile:
 
     def __post_init__(self) -> None:
         """Refuse addresses that no tree has."""
-        if not ENTRIES <= self.level <= _MAX_LEVEL or not 0 <= self.index < SIZE_END:
+        if not DOCUMENTS <= self.level <= _MAX_LEVEL or not 0 <= self.index < SIZE_END:
             raise FormatError(f"tile: level {self.level}, index {self.index} do not exist")
         if not 1 <= self.width <= TILE_WIDTH:
             raise FormatError(f"tile: width {self.width} is not within 1..{TILE_WIDTH}")
@@ -67,12 +74,12 @@ class Tile:
 
     def path(self) -> str:
         """Return the path below the log's prefix."""
-        level = "entries" if self.level == ENTRIES else str(self.level)
+        folder = _FOLDERS.get(self.level) or f"tile/{self.level}"
         digits = str(self.index)
         digits = digits.zfill(-(-len(digits) // 3) * 3)
         groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
         index = "/".join([*(f"x{group}" for group in groups[:-1]), groups[-1]])
-        return f"tile/{level}/{index}" + ("" if self.full else f".p/{self.width}")
+        return f"{folder}/{index}" + ("" if self.full else f".p/{self.width}")
 
     @classmethod
     def parse(cls, path: str) -> Self:
@@ -80,7 +87,8 @@ class Tile:
         match = _PATH.fullmatch(path)
         if match is None:
             raise FormatError("tile: not a tile path")
-        level = ENTRIES if match["level"] == "entries" else int(match["level"])
+        folder = match["folder"]
+        level = _LEVELS[folder] if folder in _LEVELS else int(folder.removeprefix("tile/"))
         index = int(match["index"].replace("x", "").replace("/", ""))
         tile = cls(level, index, int(match["width"] or TILE_WIDTH))
         if tile.path() != path:

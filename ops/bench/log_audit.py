@@ -38,7 +38,7 @@ from custody.documents.dsse import Envelope, Signature, pae  # noqa: E402
 from custody.documents.request import Range  # noqa: E402
 from custody.documents.session import OpenSession  # noqa: E402
 from custody.entries.entry import DocumentRef, Entry, FileBytes, Parent, Party  # noqa: E402
-from custody.publishing.tree import TreeWriter  # noqa: E402
+from custody.publishing.tree import DocumentWriter, TreeWriter  # noqa: E402
 from custody.tlog.checkpoint import Checkpoint  # noqa: E402
 from custody.tlog.merkle import leaf_hash  # noqa: E402
 from custody.values import U64, Time  # noqa: E402
@@ -63,21 +63,23 @@ class Work:
     now: int
     batch: int
     per_certificate: int
-    directory: str
     deployment: str
     grant: Parent
     intent: dict[str, Any]
     outcome: dict[str, Any]
 
 
+Logged = tuple[bytes, Sequence[bytes]]
+"""An entry, and the envelopes that it names."""
+
 _world: World | None = None  # of a forked process: its parent made it
 
 
-def _sessions(work: Work) -> Sequence[bytes]:
-    """Make and sign the sessions of a lease, and store their documents; return the entries."""
+def _sessions(work: Work) -> Sequence[Logged]:
+    """Make and sign the sessions of a lease; return the entries and what stands behind each."""
     if _world is None:
         raise RuntimeError("fork after the world is made")
-    entries: list[bytes] = []
+    entries: list[Logged] = []
     live: deque[tuple[str, Parent]] = deque()
     jobs: list[Workload] = []
     for number in range(SESSIONS):
@@ -86,13 +88,13 @@ def _sessions(work: Work) -> Sequence[bytes]:
         now = Time(work.now)
         index = work.start + len(entries)
         session, entry, envelope = _intent(work, jobs[-1], f"{work.number}/{number}", now)
-        (Path(work.directory) / "documents" / entry.documents[0].envelope).write_bytes(envelope)
-        entries.append(entry.encode())
-        live.append((session, Parent(index=U64(index), leaf=leaf_hash(entries[-1]).hex())))
+        data = entry.encode()
+        entries.append((data, [envelope]))
+        live.append((session, Parent(index=U64(index), leaf=leaf_hash(data).hex())))
         if len(live) == _LIVE or number == SESSIONS - 1:
             while live:
                 session, parent = live.popleft()
-                entries.append(_outcome(work, session, parent, now).encode())
+                entries.append((_outcome(work, session, parent, now).encode(), []))
     return entries
 
 
@@ -150,10 +152,8 @@ class Builder:
         self._batch = batch
         self._per_certificate = per_certificate
         self._tree = TreeWriter()
-        self._documents = 0
-        self._stored: set[str] = set()
-        (directory / "documents").mkdir(parents=True)
-        (directory / "checkpoints").mkdir()
+        self._documents = DocumentWriter()
+        (directory / "checkpoints").mkdir(parents=True)
         self._publish([], self.world.now)
         self.world.seal()
         self._taken = 0
@@ -162,13 +162,13 @@ class Builder:
         """Add leases; their sessions are made on all cores."""
         global _world  # noqa: PLW0603 - what forked processes see of this one
         _world = self.world
-        heads: deque[tuple[Sequence[bytes], Sequence[bytes], int]] = deque()
+        heads: deque[tuple[Sequence[Logged], Sequence[Logged], int]] = deque()
         with multiprocessing.get_context("fork").Pool() as pool:
             for made in pool.imap(_sessions, self._heads(leases, heads)):
                 head, tail, now = heads.popleft()
                 self._publish([*head, *made, *tail], now)
 
-    def _heads(self, leases: int, heads: deque[tuple[Sequence[bytes], Sequence[bytes], int]]) -> Iterator[Work]:
+    def _heads(self, leases: int, heads: deque[tuple[Sequence[Logged], Sequence[Logged], int]]) -> Iterator[Work]:
         world = self.world
         for number in range(leases):
             world.tick(max(1, LEASE // self._batch))
@@ -195,32 +195,31 @@ class Builder:
                 now=world.now,
                 batch=self._batch,
                 per_certificate=self._per_certificate,
-                directory=str(self.directory),
                 deployment=world.deployment,
                 grant=found.grant_entry,
                 intent=common | version,
                 outcome=common,
             )
 
-    def _new(self) -> Sequence[bytes]:
-        """Return the entries that the world has logged since, and store their documents."""
+    def _new(self) -> Sequence[Logged]:
+        """Return the entries that the world has logged since, and what stands behind each."""
         entries = self.world.log.entries[self._taken :]
         self._taken += len(entries)
-        for entry in entries:
-            for reference in entry.documents:
-                path = self.directory / "documents" / reference.envelope
-                path.write_bytes(self.world.log.envelopes.pop(reference.envelope).encode())
-        return [entry.encode() for entry in entries]
+        known = self.world.log.envelopes
+        return [(entry.encode(), [known.pop(item.envelope).encode() for item in entry.documents]) for entry in entries]
 
-    def _publish(self, entries: Sequence[bytes], now: int) -> None:
+    def _publish(self, entries: Sequence[Logged], now: int) -> None:
         for start in range(0, len(entries), self._batch) if entries else [0]:
-            for stored in self._tree.extend(list(entries[start : start + self._batch])):
+            batch = entries[start : start + self._batch]
+            full = self._tree.extend([data for data, _ in batch])
+            full += self._documents.extend([documents for _, documents in batch])
+            for stored in full:
                 self._store(stored.tile.path(), stored.data)
             text = Checkpoint(self.world.log_key.vkey.name, self._tree.size, self._tree.root()).encode()
             note = text + b"\n" + self.world.log_key.sign(text)
             note += b"".join(witness.sign(text, now) for witness in self.world.witnesses[:2])
             self._store(f"checkpoints/{self._tree.size}", note)
-        for stored in self._tree.partial():
+        for stored in [*self._tree.partial(), *self._documents.partial()]:
             self._store(stored.tile.path(), stored.data)
         self._store("checkpoint", note)
 

@@ -23,6 +23,7 @@ from custody.wire.tls import TlsFiles
 from custody.wire.v1 import broker_pb2 as pb
 from custody.wire.v1.broker_pb2_grpc import BrokerStub
 from tests.doubles import malice
+from tests.doubles.documents import documents_in
 from tests.doubles.site import DOMAIN, JOB, Site, WorkloadSigner, now
 
 PERSON = f"spiffe://{DOMAIN}/person/alice"
@@ -222,13 +223,14 @@ def test_a_workload_reads_no_more_of_the_log_than_concerns_it(site: Site, sealed
     view, _ = site.granted(sealed)
     own = [f"documents/{envelope.envelope_digest}" for envelope in view.envelopes]
     hidden = {path.relative_to(site.directory / "log").as_posix() for path in (site.directory / "log").rglob("*")}
-    documents = sorted(path for path in hidden if path.startswith("documents/"))
+    documents = sorted(f"documents/{digest}" for digest in documents_in(site.directory / "log"))
     tiles = [path for path in hidden if path.startswith("tile/") and (site.directory / "log" / path).is_file()]
     bundles = [path for path in tiles if path.startswith("tile/entries/")]
+    behind = [path for path in hidden if path.startswith("documents/0") and (site.directory / "log" / path).is_file()]
     hashes = [path for path in tiles if path not in bundles]
     assert hashes
     assert set(own) < set(documents)
-    assert bundles
+    assert behind
     files = malice.certificate(site.authority, tmp_path / "tls", [f"spiffe://{DOMAIN}/job/curious"])
     with connect(site, files) as curious, site.calls("job") as job, site.calls("olga") as auditor:
         for calls in (curious, job):
@@ -237,7 +239,7 @@ def test_a_workload_reads_no_more_of_the_log_than_concerns_it(site: Site, sealed
             assert any(one == other for one, other in looks)
             for path in hashes:
                 assert calls.get_log_object(path) == auditor.get_log_object(path)
-            for path in bundles:
+            for path in bundles + behind:
                 with pytest.raises(NotFoundError, match="no such object"):
                     calls.get_log_object(path)
             with pytest.raises(DeniedError, match="only persons"):
@@ -245,6 +247,7 @@ def test_a_workload_reads_no_more_of_the_log_than_concerns_it(site: Site, sealed
             with pytest.raises(DeniedError, match="only persons"):
                 calls.list_log_objects("checkpoints/")
         assert set(tiles) <= set(auditor.list_log_objects("tile/"))
+        assert set(behind) <= set(auditor.list_log_objects("documents/"))
         for path in documents:
             assert auditor.get_log_object(path)
             with pytest.raises(NotFoundError, match="no such object"):

@@ -154,7 +154,7 @@ def holding(paths: Iterator[Path], needles: list[bytes]) -> list[str]:
 def test_the_canaries_sing(site: Site, canaries: Canaries) -> None:
     """The positive control: what people are meant to write is kept where documents are, and found by this search."""
     log = site.directory / "log"
-    assert holding((log / "documents").iterdir(), canaries.spelled(canaries.said))
+    assert holding((log / "documents").rglob("*"), canaries.spelled(canaries.said))
     assert any(entry.type == "close" and entry.reason == "revoked" for entry in malice.entries(site))
 
 

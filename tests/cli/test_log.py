@@ -10,6 +10,7 @@ import pytest
 
 from custody.documents.dsse import Envelope, Signature
 from tests.doubles.command import Custody
+from tests.doubles.documents import change_document
 from tests.doubles.site import DEPLOYMENT, JOB, Site, write_model
 
 
@@ -80,21 +81,22 @@ def test_a_tampered_log_ends_with_eleven_and_names_what_is_wrong(auditor: Audito
     index = auditor.index("decision")
     entry = json.loads(auditor.custody("log", "show", index, "--log", "log", "--output", "json").out)
     digest = entry["entry"]["documents"][0]["envelope"]
-    (auditor.log / "documents" / digest).unlink()
+    place = change_document(auditor.log, digest, lambda data: data[:-1] + b"?")
     done = auditor.custody("log", "verify", "log", code=11)
-    assert "FINDING document-missing" in done.out
-    assert f"documents/{digest}" in done.out
+    assert "FINDING document-altered" in done.out
+    assert place in done.out
+    assert digest in done.out
     assert "OK" not in done.out
     assert done.message.startswith("the log is not what it must be: ")
     report = json.loads(auditor.custody("log", "verify", "log", "--output", "json", code=11).out)
     assert report["ok"] is False
     assert report["findings"][0] == {
-        "code": "document-missing",
+        "code": "document-altered",
         "documents": [digest],
         "entry": index,
         "follows": None,
-        "place": f"documents/{digest}",
-        "text": "the decision document of this decision entry is missing",
+        "place": place,
+        "text": f"the decision document of entry {index} in {place} has other bytes",
     }
     assert {finding["follows"] for finding in report["findings"][1:]} == {index}
 
@@ -198,9 +200,11 @@ def test_a_receipt_is_held_against_the_document_that_it_is_to_be_of(auditor: Aud
     custody = auditor.custody
     for kind, name in (("session-intent", "one"), ("session-outcome", "two"), ("grant", "three")):
         custody("log", "prove", auditor.index(kind), "--out", name, "--log", "log")
-    shown = custody("log", "show", auditor.index("session-intent"), "--log", "log", "--output", "json")
-    reference = json.loads(shown.out)["entry"]["documents"][0]
-    document = auditor.log / "documents" / reference["envelope"]
+    index = auditor.index("session-intent")
+    saved = ("log", "show", index, "--log", "log", "--save", "evidence")
+    assert f"Written: evidence/{index}-open.json" in custody(*saved).err
+    assert "exists" in custody(*saved, code=14).message
+    document = custody.directory / f"evidence/{index}-open.json"
     for name in ("one", "two"):
         assert "The receipt is valid" in custody("log", "check-receipt", name, "--document", document).out
     assert "of another entry" in custody("log", "check-receipt", "three", "--document", document, code=11).message

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.doubles.command import Custody
+from tests.doubles.documents import change_document
 from tests.unit.audit.busy import BATCH, SERVE, published, written
 
 
@@ -55,9 +56,9 @@ def test_an_answer_from_a_log_with_findings_ends_with_eleven(place: Path, tmp_pa
     log = published()
     entry = next(entry for entry in log.world.log.entries if entry.type == "decision")
     written(log, tmp_path)
-    (tmp_path / "log/documents" / entry.documents[0].envelope).unlink()
+    change_document(tmp_path / "log", entry.documents[0].envelope, lambda data: data[:-1] + b"?")
     done = Custody(tmp_path, tmp_path / "home")("log", "who", "--version", "demo/tiny@1", "--log", "log", code=11)
-    assert "FINDINGS  document-missing" in done.out
+    assert "FINDINGS  document-altered" in done.out
     assert "what is shown may be wrong" in done.message
 
 
@@ -105,9 +106,9 @@ def test_a_report_of_a_log_with_findings_is_written_and_ends_with_eleven(tmp_pat
     log = published()
     entry = next(entry for entry in log.world.log.entries if entry.type == "decision")
     written(log, tmp_path)
-    (tmp_path / "log/documents" / entry.documents[0].envelope).unlink()
+    change_document(tmp_path / "log", entry.documents[0].envelope, lambda data: data[:-1] + b"?")
     Custody(tmp_path, tmp_path / "home")("log", "report", "log", "--html", "page.html", code=11)
-    assert "document-missing" in (tmp_path / "page.html").read_text()
+    assert "document-altered" in (tmp_path / "page.html").read_text()
 
 
 def test_a_watch_tells_a_command_what_came_since_it_was_last_told(custody: Custody, place: Path) -> None:

@@ -209,8 +209,9 @@ class JournalSuite:
         assert journal.document(DIGEST) == DOCUMENT
         with pytest.raises(NotFoundError):
             journal.document("0" * 64)
-        assert journal.documents(["0" * 64, DIGEST]) == {DIGEST: DOCUMENT}
-        assert journal.documents([f"{number:064x}" for number in range(600)]) == journal.documents([]) == {}
+        assert journal.documents({"0" * 64: 0, DIGEST: 0}) == {DIGEST: DOCUMENT}
+        many = {f"{number:064x}": number for number in range(600)}
+        assert journal.documents(many) == journal.documents({}) == {}
 
     def test_a_document_under_another_digest_is_the_callers_mistake(self, journal: Journal) -> None:
         with pytest.raises(ValueError, match="digest"), journal.transaction() as transaction:

@@ -73,11 +73,11 @@ class FaultyJournal:
     def size(self) -> int:
         return self._do("size", self._journal.size)
 
-    def document(self, envelope_digest: str) -> bytes:
-        return self._do("document", lambda: self._journal.document(envelope_digest))
+    def document(self, envelope_digest: str, entry: int | None = None) -> bytes:
+        return self._do("document", lambda: self._journal.document(envelope_digest, entry))
 
-    def documents(self, envelope_digests: Collection[str]) -> Mapping[str, bytes]:
-        return self._do("documents", lambda: self._journal.documents(envelope_digests))
+    def documents(self, named: Mapping[str, int]) -> Mapping[str, bytes]:
+        return self._do("documents", lambda: self._journal.documents(named))
 
     def shares(self, request: str) -> Mapping[str, bytes]:
         return self._do("shares", lambda: self._journal.shares(request))

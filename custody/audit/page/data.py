@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from custody.audit.checkpoints import Claim, kept_path
-from custody.audit.examine import document_path
 from custody.audit.report import Report
 from custody.audit.source import Source
 from custody.audit.timeline import Timeline
 from custody.audit.tree import Bundles
 from custody.entries.entry import Entry
+from custody.entries.stored import StoredDocuments
 from custody.errors import FormatError, IntegrityError, NotFoundError
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.reader import TileReader
@@ -61,11 +61,12 @@ def page_data(source: Source, report: Report, *, genesis: str, made: int, most: 
     """
     note, checkpoint = _checkpoint(source, report)
     size = checkpoint.size if checkpoint else 0
-    timeline, roots = Timeline(), []
+    timeline, roots, stored = Timeline(), [], StoredDocuments(source.fetch, size)
     for index, entry in _parsed(source, size, max(0, size - most)):
         timeline.add(index, entry)
         if entry.type == "root":
-            roots += [text for item in entry.documents if (text := _document(source, item.envelope, None)) is not None]
+            found = [_document(stored, index, entry, place, None) for place in range(len(entry.documents))]
+            roots += [text for text in found if text is not None]
     chosen = _chosen(timeline, size, most)
     page = _Page()
     if checkpoint:
@@ -120,6 +121,7 @@ def _fill(page: _Page, source: Source, checkpoint: Checkpoint, chosen: Sequence[
         reader: TileReader | None = TileReader(source.fetch, checkpoint)
     except _UNREADABLE:
         reader = None
+    stored = StoredDocuments(source.fetch, checkpoint.size)
     for index, data in _raw(source, checkpoint.size, chosen):
         proof = [page.hashes.setdefault(value, len(page.hashes)) for value in _proof(reader, index)]
         page.entries.append({"index": index, "proof": proof} | _text(data))
@@ -127,9 +129,9 @@ def _fill(page: _Page, source: Source, checkpoint: Checkpoint, chosen: Sequence[
             entry = Entry.parse(data)
         except FormatError:
             continue
-        for reference in entry.documents:
+        for place, reference in enumerate(entry.documents):
             if reference.kind in _KINDS and reference.envelope not in page.documents:
-                text = _document(source, reference.envelope, min(_MOST_DOCUMENT, page.room))
+                text = _document(stored, index, entry, place, min(_MOST_DOCUMENT, page.room))
                 if text is not None:
                     page.documents[reference.envelope] = text
                     page.room -= len(text)
@@ -177,10 +179,10 @@ def _text(data: bytes) -> dict[str, str]:
         return {"bytes": base64.b64encode(data).decode()}
 
 
-def _document(source: Source, envelope: str, most: int | None) -> str | None:
-    """Return the stored bytes of a document as text, where they are there and not too many."""
+def _document(stored: StoredDocuments, index: int, entry: Entry, place: int, most: int | None) -> str | None:
+    """Return a document of an entry as text, where it is there and not too large."""
     try:
-        data = source.fetch(document_path(envelope))
+        data = stored.read(index, entry.documents, place)
         return None if most is not None and len(data) > most else data.decode()
     except (*_UNREADABLE, UnicodeDecodeError):
         return None

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from custody.app.auditing import view_log
+from custody.app.auditing import view_log, write_documents
 from custody.audit.kinds import document_of
 from custody.audit.questions import Window
 from custody.audit.summary import what, who
@@ -32,6 +32,9 @@ _SHOWN: Final = 20
 @click.argument("index", type=click.IntRange(min=0), required=False)
 @click.option("--last", type=click.IntRange(min=1), default=_SHOWN, show_default=True, metavar="N", help="How many.")
 @click.option("--log", "directory", type=DIRECTORY, metavar="DIR", help="Directory of the log.  [default: the broker]")
+@click.option(
+    "--save", type=click.Path(path_type=Path), metavar="DIR", help="Write the documents of INDEX there, as signed."
+)
 @window_options
 @roots_option
 @genesis_option
@@ -43,6 +46,7 @@ def show(  # noqa: PLR0917 - click passes them by name
     since: str | None,
     until: str | None,
     directory: Path | None,
+    save: Path | None,
     roots: tuple[Path, ...],
     genesis: str | None,
 ) -> None:
@@ -54,17 +58,20 @@ def show(  # noqa: PLR0917 - click passes them by name
       custody log show --log /srv/custody/log --last 50
       custody log show --log /srv/custody/log --since 2026-11-22 --until 2026-11-23 --last 1000
       custody log show 17 --log /srv/custody/log --root keys
+      custody log show 17 --log /srv/custody/log --save evidence
     """
     output = place(ctx).out
     wanted = window(since, until)
     if index is not None and wanted != Window():
         raise click.UsageError("--since and --until choose among entries: not with INDEX")
+    if index is None and save is not None:
+        raise click.UsageError("--save writes the documents of one entry: give its INDEX")
     with opened(ctx, directory) as source:
         view = view_log(source, home_of(ctx), roots, genesis)
         if index is None:
             _table(output, view, last, wanted)
         else:
-            _one(output, view, index)
+            _one(output, view, index, save)
 
 
 def _table(output: Output, view: LogView, last: int, wanted: Window) -> None:
@@ -91,11 +98,11 @@ def _table(output: Output, view: LogView, last: int, wanted: Window) -> None:
     )
 
 
-def _one(output: Output, view: LogView, index: int) -> None:
+def _one(output: Output, view: LogView, index: int, save: Path | None) -> None:
     entry = Entry.parse(view.entry(index))
     show_entry(output, index, entry, bytes.fromhex(entry.leaf))
     documents: list[dict[str, Any]] = []
-    for envelope in view.documents(entry):
+    for envelope in view.documents(index, entry):
         document = document_of(envelope)
         kind = document.document_kind()
         signed = [("signed by key", signature.keyid) for signature in envelope.signatures]
@@ -103,6 +110,9 @@ def _one(output: Output, view: LogView, index: int) -> None:
         output.line("")
         output.fields([*named, *signed, *rows(document)], f"Document: {kind}")
         documents.append({"envelope": envelope.envelope_digest, "kind": kind, "says": json.loads(envelope.payload)})
+    if save is not None:
+        for path in write_documents(view, index, save):
+            output.note(f"Written: {path}")
     output.note(_under(view))
     output.result({"documents": documents, "entry": json.loads(encode(entry)), "index": index, "leaf": entry.leaf})
 

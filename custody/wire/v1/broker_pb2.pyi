@@ -129,6 +129,7 @@ class GetLogObjectRequest(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     path: _builtins.str
+    """As in the log's store. "documents/<envelope digest>" also finds what lies in a bundle, until it is pruned."""
     def __init__(
         self,
         *,
@@ -233,7 +234,7 @@ class ListLogObjectsRequest(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     AFTER_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
-    """"checkpoints/" or "tile/"."""
+    """"checkpoints/", "documents/" or "tile/"."""
     after: _builtins.str
     """The last path of the page before, or empty."""
     def __init__(

@@ -1,5 +1,6 @@
 """A world's log as it is published, in memory: to be audited, tampered with, and written anew by its own keys."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,12 @@ from custody.audit.source import Source
 from custody.audit.verify import Pins, Way, verify_log
 from custody.documents.dsse import Envelope
 from custody.entries.entry import Entry
-from custody.errors import NotFoundError
+from custody.entries.stored import LARGEST, document_path, encode_documents, parse_documents
+from custody.errors import FormatError, NotFoundError
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import MemoryTree, leaf_hash
 from custody.tlog.note import NoteSigner
-from custody.tlog.tiles import changed_bundles, changed_tiles, encode_bundle, encode_tile
+from custody.tlog.tiles import DOCUMENTS, Tile, changed_bundles, changed_tiles, encode_bundle, encode_tile
 from custody.values import U64
 from tests.doubles.world import World
 
@@ -56,8 +58,6 @@ class Published:
             self.tree.append(leaf_hash(data))
         size = self.tree.size
         self.store_tiles(old)
-        for digest, envelope in self.world.log.envelopes.items():
-            self.files.setdefault(f"documents/{digest}", envelope.encode())
         note = self.note(size, time=time)
         self.files[f"checkpoints/{size}"] = self.files["checkpoint"] = note
         return note
@@ -69,7 +69,41 @@ class Published:
             self.files[tile.path()] = encode_tile(tile, self.tree.hash_at)
         for bundle in changed_bundles(old, size):
             first = bundle.index * 256
-            self.files[bundle.path()] = encode_bundle(self.entries[first : first + bundle.width])
+            entries = self.entries[first : first + bundle.width]
+            self.files[bundle.path()] = encode_bundle(entries)
+            self.store_documents(Tile(DOCUMENTS, bundle.index, bundle.width), entries)
+
+    def store_documents(self, tile: Tile, entries: Iterable[bytes]) -> None:
+        """Store what entries name, as far as the world has it: large ones by themselves."""
+        kept = []
+        for data in entries:
+            envelopes = [self.world.log.envelopes.get(digest) for digest in named(data)]
+            kept.append([envelope.encode() for envelope in envelopes if envelope is not None])
+            for envelope in kept[-1]:
+                if len(envelope) > LARGEST:
+                    self.files[document_path(hashlib.sha256(envelope).hexdigest())] = envelope
+        self.files[tile.path()] = b"".join(map(encode_documents, kept))
+
+    def change_document(self, digest: str, change: Callable[[bytes], bytes | None]) -> str:
+        """Have a document stand otherwise in every bundle that holds it, or (``None``) not at all.
+
+        Returns the path of the widest of these bundles.
+        """
+        found = ""
+        bundles = [Tile.parse(path) for path in self.names("documents/") if len(path) < len(document_path(digest))]
+        for tile in sorted(bundles, key=lambda tile: tile.width):
+            path = tile.path()
+            kept = [list(one) for one in parse_documents(self.files[path], tile.width)]
+            for one in kept:
+                for place, data in enumerate(one):
+                    if data is not None and hashlib.sha256(data).hexdigest() == digest:
+                        new = change(data)
+                        one[place : place + 1] = [] if new is None else [new]
+                        found = path
+                        break
+            self.files[path] = b"".join(encode_documents([data or b"" for data in one]) for one in kept)
+        assert found, "no bundle holds it"
+        return found
 
     def note(self, size: int, *, time: int | None = None, root: bytes | None = None) -> bytes:
         """Sign a checkpoint with the log's key, or ``key``, and two witnesses, or ``witnesses``."""
@@ -107,6 +141,14 @@ class Published:
         size = self.tree.size if size is None else size
         seen = Seen(size=U64(size), root=self.tree.root(size).hex())
         return Saved(self.world.deployment, self.world.genesis.digest, (seen,), b"")
+
+
+def named(data: bytes) -> list[str]:
+    """Digests of the envelopes that an entry names; of bytes that are no entry, none."""
+    try:
+        return [reference.envelope for reference in Entry.parse(data).documents]
+    except FormatError:
+        return []
 
 
 def forced(world: World, log: Callable[[], object]) -> Entry:

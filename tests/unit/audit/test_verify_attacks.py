@@ -152,34 +152,6 @@ def test_an_old_partial_tile_with_other_hashes_is_named(log: Published) -> None:
     assert only(log.audit().findings).place == "tile/0/000.p/3"
 
 
-def request(log: Published) -> tuple[int, str]:
-    """The first request's index and its envelope digest."""
-    index = next(i for i, entry in enumerate(log.world.log.entries) if entry.type == "request")
-    return index, log.world.log.entries[index].document("request").envelope
-
-
-def test_a_deleted_document_names_the_entry_and_the_document(log: Published) -> None:
-    index, digest = request(log)
-    del log.files[f"documents/{digest}"]
-    first = log.audit().findings[0]
-    assert (first.entry, first.code, first.documents) == (index, "document-missing", (digest,))
-
-
-def test_an_edited_document_names_the_entry_and_the_document(log: Published) -> None:
-    index, digest = request(log)
-    flip(log, f"documents/{digest}", 30)
-    first = log.audit().findings[0]
-    assert (first.entry, first.code, first.documents) == (index, "document-altered", (digest,))
-
-
-def test_another_rightly_signed_document_in_its_place_is_refused(log: Published) -> None:
-    index, digest = request(log)
-    other = [entry.document("request").envelope for entry in WHOLE.log.entries if entry.type == "request"][1]
-    log.files[f"documents/{digest}"] = log.files[f"documents/{other}"]
-    first = log.audit().findings[0]
-    assert (first.entry, first.code, first.documents) == (index, "document-altered", (digest,))
-
-
 # ------------------------------------------------------------------------------------------------------- checkpoints
 
 

@@ -51,7 +51,7 @@ def test_an_entry_that_is_not_there_is_said_to_be_none() -> None:
 def test_the_documents_of_an_entry_are_those_that_it_names() -> None:
     index = next(i for i, entry in enumerate(WHOLE.log.entries) if entry.type == "request")
     entry = Entry.parse(view().entry(index))
-    assert [item.digest for item in view().documents(entry)] == [item.document for item in entry.documents]
+    assert [item.digest for item in view().documents(index, entry)] == [item.document for item in entry.documents]
 
 
 def test_an_altered_entry_is_not_shown() -> None:

@@ -55,8 +55,25 @@ def index_of(log: Published, kind: str) -> int:
     return next(index for index, entry in enumerate(log.world.log.entries) if entry.type == kind)
 
 
-def document_of(log: Published, kind: str) -> str:
-    return f"documents/{log.world.log.entries[index_of(log, kind)].documents[0].envelope}"
+def with_document(kind: str, change: Callable[[Published], bytes | None]) -> Change:
+    """The document of the first entry of a type stands otherwise in every bundle, or in none."""
+
+    def changed(log: Published) -> dict[str, bytes | None]:
+        digest = log.world.log.entries[index_of(log, kind)].documents[0].envelope
+        other = Published(log.world, dict(log.files))
+        other.change_document(digest, lambda _: change(log))
+        return {path: data for path, data in other.files.items() if log.files[path] != data}
+
+    return changed
+
+
+def hello_of(log: Published) -> bytes:
+    entry = log.world.log.entries[index_of(log, "hello")]
+    return log.world.log.envelopes[entry.documents[0].envelope].encode()
+
+
+def bundle_of_documents(log: Published) -> str:
+    return f"documents/000.p/{log.tree.size}"
 
 
 def flipped(path: str, place: int) -> Change:
@@ -133,8 +150,12 @@ def late_session(log: Published) -> dict[str, bytes | None]:
 
 CHANGES: dict[str, Change] = {
     "an entry is altered in its bundle": altered,
-    "a document is missing": lambda log: {document_of(log, "decision"): None},
-    "a document is another one": lambda log: {document_of(log, "decision"): log.files[document_of(log, "hello")]},
+    "a document is missing": with_document("decision", lambda _: None),
+    "a document is another one": with_document("decision", hello_of),
+    "a bundle of documents is missing": lambda log: {bundle_of_documents(log): None},
+    "a bundle of documents ends early": lambda log: {
+        bundle_of_documents(log): log.files[bundle_of_documents(log)][:-1]
+    },
     "a hash tile is forged": lambda log: flipped(f"tile/0/000.p/{log.tree.size}", 5 * 32)(log),
     "the newest checkpoint has one witness of two": one_witness,
     "the newest checkpoint lacks the log's signature": no_log_key,

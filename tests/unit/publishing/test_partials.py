@@ -9,7 +9,7 @@ from tests.doubles.store import FaultyStore
 from tests.unit.publishing.tiny_reader import read_log
 from tests.unit.publishing.world import World, entry
 
-WHOLE = ["tile/0/000", "tile/1/000.p/1", "tile/entries/000"]
+WHOLE = ["documents/000", "tile/0/000", "tile/1/000.p/1", "tile/entries/000"]
 
 
 def grow(world: World, *sizes: int) -> None:
@@ -21,7 +21,7 @@ def grow(world: World, *sizes: int) -> None:
 
 
 def tiles(world: World) -> list[str]:
-    return list(world.store.list("tile/"))
+    return [*world.store.list("documents/"), *world.store.list("tile/")]
 
 
 def test_what_a_crash_before_tidying_left_goes_after_the_next_start(
@@ -33,6 +33,7 @@ def test_what_a_crash_before_tidying_left_goes_after_the_next_start(
     assert len(list(world.store.list("tile/entries/000.p/"))) == 2
     grow(world, 257)
     assert tiles(world) == [
+        *["documents/000", "documents/001.p/1"],
         *["tile/0/000", "tile/0/001.p/1", "tile/1/000.p/1"],
         *["tile/entries/000", "tile/entries/001.p/1"],
     ]
@@ -79,7 +80,7 @@ def test_partial_tiles_stay_until_the_full_one_is_published_and_stored(
     lost = world.store.get("tile/entries/000")
     world.store.delete("tile/entries/000")
     Partials(world.store).tidy(256)
-    assert tiles(world) == ["tile/0/000", "tile/1/000.p/1", "tile/entries/000.p/1"]
+    assert tiles(world) == [*WHOLE[:3], "tile/entries/000.p/1"]
     world.store.put_new("tile/entries/000", lost)
     Partials(world.store).tidy(256)
     assert tiles(world) == WHOLE

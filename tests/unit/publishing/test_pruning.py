@@ -15,7 +15,8 @@ from custody.broker.clock import SteadyClock
 from custody.broker.ledger import BrokerIdentity, Ledger
 from custody.broker.pruning import Pruner
 from custody.entries.entry import Parent
-from custody.errors import CustodyError, IntegrityError, UnavailableError
+from custody.entries.stored import LARGEST
+from custody.errors import CustodyError, IntegrityError, NotFoundError, UnavailableError
 from custody.ports import Journal, Pruned
 from custody.publishing.archive import WholeJournal
 from custody.publishing.pruning import prune_piece
@@ -30,7 +31,7 @@ from tests.doubles.tlog import ORIGIN, TIME
 from tests.unit.publishing.tiny_reader import read_log
 from tests.unit.publishing.world import World, document_entry, entry
 
-DOCUMENTS = [b'{"document":%d}' % i for i in range(3)]
+DOCUMENTS = [*(b'{"document":%d}' % i for i in range(2)), b"large" * LARGEST]
 ENTRIES = [document_entry(0, *DOCUMENTS), *(entry(i) for i in range(1, 600))]
 DAY = 24 * 60 * 60
 
@@ -117,7 +118,7 @@ def test_pruned_entries_come_from_the_log_and_the_log_goes_on(pruned: World) -> 
         assert [row.index for row in rows] == list(range(len(found), len(found) + len(rows)))
         found += [row.entry for row in rows]
     assert found == ENTRIES
-    assert [journal.document(hashlib.sha256(document).hexdigest()) for document in DOCUMENTS] == DOCUMENTS
+    assert [journal.document(hashlib.sha256(document).hexdigest(), 0) for document in DOCUMENTS] == DOCUMENTS
     for index in (0, 255, 256, 511, 512, 599):
         verified = pruned.verify(publisher.receipt(index))
         assert (verified.index, verified.entry.encode()) == (index, ENTRIES[index])
@@ -159,11 +160,13 @@ def alter(key: str) -> Callable[[World], None]:
     return lambda world: world.store.put(key, world.store.get(key)[:-1] + b"?")
 
 
-DOCUMENT = f"documents/{hashlib.sha256(DOCUMENTS[1]).hexdigest()}"
+DOCUMENT = "documents/000"
+LARGE = f"documents/{hashlib.sha256(DOCUMENTS[2]).hexdigest()}"
+DIGEST = hashlib.sha256(DOCUMENTS[1]).hexdigest()
 
 
 @pytest.mark.parametrize("damage", [lose, alter])
-@pytest.mark.parametrize("key", ["tile/entries/000", "tile/0/001", "tile/0/002.p/88", DOCUMENT])
+@pytest.mark.parametrize("key", ["tile/entries/000", "tile/0/001", "tile/0/002.p/88", DOCUMENT, LARGE])
 def test_nothing_is_pruned_that_the_log_has_lost(
     published: World, damage: Callable[[str], Callable[[World], None]], key: str
 ) -> None:
@@ -184,9 +187,29 @@ def test_a_start_refuses_a_log_that_lost_or_changed_pruned_entries(
 
 
 def test_a_document_that_the_log_changed_is_refused(pruned: World) -> None:
-    alter(DOCUMENT)(pruned)
+    pruned.store.put(DOCUMENT, pruned.store.get(DOCUMENT).replace(b'"document":1', b'"document":7'))
     with pytest.raises(IntegrityError, match="edited"):
-        whole(pruned).document(DOCUMENT.removeprefix("documents/"))
+        whole(pruned).document(DIGEST, 0)
+
+
+def test_documents_of_pruned_entries_are_found_by_the_entry_that_names_them(pruned: World) -> None:
+    journal = whole(pruned)
+    digests = [hashlib.sha256(document).hexdigest() for document in DOCUMENTS]
+    assert journal.documents(dict.fromkeys(digests, 0)) == dict(zip(digests, DOCUMENTS, strict=True))
+    assert journal.document(digests[2]) == DOCUMENTS[2]  # it lies by itself
+    for index in (None, 1, 511, 599):
+        with pytest.raises(NotFoundError):
+            journal.document(digests[1], index)
+
+
+@pytest.mark.parametrize("damage", [lose, alter])
+@pytest.mark.parametrize("key", [DOCUMENT, LARGE])
+def test_a_document_of_a_pruned_entry_that_the_log_lost_is_not_there(
+    pruned: World, damage: Callable[[str], Callable[[World], None]], key: str
+) -> None:
+    damage(key)(pruned)
+    with pytest.raises((IntegrityError, NotFoundError)):
+        whole(pruned).document(hashlib.sha256(DOCUMENTS[2]).hexdigest(), 0)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +272,7 @@ def test_who_reads_while_another_prunes_gets_the_same_entries(published: World) 
     assert reader.rows(5, 1)[0].entry == ENTRIES[5]
     prune(published, pruner)
     assert reader.rows(5, 1)[0].entry == ENTRIES[5]
-    assert reader.document(DOCUMENT.removeprefix("documents/")) == DOCUMENTS[1]
+    assert reader.document(DIGEST, 0) == DOCUMENTS[1]
     pruner.close()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from custody.adapters.ledger import SqlJournal
 from custody.adapters.store_local import LocalStore
+from custody.entries.stored import LARGEST, parse_documents
 from custody.errors import ConfigError, IntegrityError, UnavailableError
 from custody.publishing.publisher import Publisher
 from custody.tlog.note import NoteSigner
@@ -130,20 +131,46 @@ def test_documents_lie_beside_the_log_before_the_tiles_that_name_them(world: Wor
         transaction.append(document_entry(0, *envelopes[:2]))
         transaction.append(document_entry(1, *envelopes[1:]))
     world.publish(publisher)
-    for envelope in envelopes:
-        assert world.store.get(f"documents/{hashlib.sha256(envelope).hexdigest()}") == envelope
+    stored = parse_documents(world.store.get("documents/000.p/2"), 2)
+    assert [list(kept) for kept in stored] == [envelopes[:2], envelopes[1:]]
+    assert list(world.store.list("documents/")) == ["documents/000.p/2"]
 
 
-def test_a_document_that_the_ledger_lost_is_looked_for_in_the_log(world: World) -> None:
+def test_a_large_document_lies_by_itself(world: World) -> None:
     publisher = world.running()
-    world.store.put_new(f"documents/{hashlib.sha256(b'kept').hexdigest()}", b"kept")
-    world.append(document_entry(0, b"kept"))
+    envelopes = [bytes([i]) * size for i, size in enumerate((LARGEST, LARGEST + 1, 100_000))]
+    with world.journal.transaction() as transaction:
+        for envelope in envelopes:
+            transaction.add_document(hashlib.sha256(envelope).hexdigest(), envelope)
+        transaction.append(document_entry(0, *envelopes))
     world.publish(publisher)
-    assert publisher.published.size == 1
-    world.append(document_entry(1, b"lost"))
-    with pytest.raises(IntegrityError, match="neither the ledger nor the log"):
+    assert parse_documents(world.store.get("documents/000.p/1"), 1) == [[envelopes[0], None, None]]
+    for envelope in envelopes[1:]:
+        assert world.store.get(f"documents/{hashlib.sha256(envelope).hexdigest()}") == envelope
+    assert len(list(world.store.list("documents/"))) == 3
+
+
+def test_a_start_goes_on_within_a_bundle_of_documents(world: World) -> None:
+    """Each time another process writes the next bytes, and all are those that one process would have written."""
+    envelopes = [b"envelope %d" % i for i in range(300)]
+    for end in (1, 7, 256, 257, 300):
+        publisher = world.running()
+        begin = world.journal.size()
+        with world.journal.transaction() as transaction:
+            for number in range(begin, end):
+                transaction.add_document(hashlib.sha256(envelopes[number]).hexdigest(), envelopes[number])
+                transaction.append(document_entry(number, envelopes[number]))
+        world.publish(publisher)
+    full, rest = world.store.get("documents/000"), world.store.get("documents/001.p/44")
+    assert [kept[0] for kept in [*parse_documents(full, 256), *parse_documents(rest, 44)]] == envelopes
+
+
+def test_nothing_is_published_whose_document_the_ledger_has_lost(world: World) -> None:
+    publisher = world.running()
+    world.append(document_entry(0, b"lost"))
+    with pytest.raises(IntegrityError, match=r"entry 0 names document .* which the ledger has lost"):
         publisher.publish_once()
-    assert publisher.published.size == 1
+    assert publisher.published.size == 0
 
 
 def test_bytes_that_are_no_entry_are_never_published(world: World) -> None:
@@ -164,6 +191,7 @@ def test_partial_tiles_go_when_the_full_one_is_published(world: World) -> None:
     world.append(*[entry(i) for i in range(3, 256)])
     world.publish(again)
     assert list(world.store.list("tile/")) == ["tile/0/000", "tile/1/000.p/1", "tile/entries/000"]
+    assert list(world.store.list("documents/")) == ["documents/000"]
     assert len(read_log(world.path / "log")) == 256
 
 
