@@ -12,7 +12,7 @@ Nothing read from here is believed but for its digest.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from custody.entries.entry import DocumentRef
@@ -25,6 +25,7 @@ __all__ = [
     "StoredDocuments",
     "document_path",
     "encode_documents",
+    "large_documents",
     "parse_documents",
 ]
 
@@ -55,6 +56,11 @@ def encode_documents(envelopes: Sequence[bytes]) -> bytes:
         else:
             parts += (len(envelope).to_bytes(_LENGTH_SIZE, "big"), envelope)
     return b"".join(parts)
+
+
+def large_documents(envelopes: Iterable[bytes]) -> dict[str, bytes]:
+    """Return those of these envelopes that lie by themselves, by path."""
+    return {document_path(hashlib.sha256(data).hexdigest()): data for data in envelopes if len(data) > LARGEST}
 
 
 def parse_documents(data: bytes, width: int) -> Sequence[Kept]:

@@ -6,13 +6,13 @@ blobs that the next attempt writes again with the same bytes. Rows come in piece
 flat.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from custody.entries.entry import Entry
-from custody.entries.stored import LARGEST, document_path
+from custody.entries.stored import large_documents
 from custody.errors import ConfigError, ConflictError, FormatError, IntegrityError, NotFoundError
 from custody.ports import Journal, JournalRow, Store
 from custody.publishing.history import REBUILD, History, open_signed
@@ -108,7 +108,9 @@ class BatchWriter:
         for rows in read_pieces(self._journal, head.size, end):
             self._store(large, full)
             documents = documents_of(self._journal, rows)
-            large = self._large(documents)
+            large = {
+                path: data for path, data in large_documents(chain(*documents)).items() if path not in self._stored
+            }
             full = behind.extend(documents) + tree.extend([row.entry for row in rows])
         edge = behind.partial() + tree.partial()
         # The upper levels change once in 256 entries or more: what this process wrote last time is durable.
@@ -156,16 +158,6 @@ class BatchWriter:
         self._stored |= dict.fromkeys(large)
         while len(self._stored) > _REMEMBERED:
             del self._stored[next(iter(self._stored))]
-
-    def _large(self, documents: Sequence[Sequence[bytes]]) -> dict[str, bytes]:
-        """Return the documents that lie by themselves, by path, but for those known to be there."""
-        found = {
-            document_path(hashlib.sha256(data).hexdigest()): data
-            for envelopes in documents
-            for data in envelopes
-            if len(data) > LARGEST
-        }
-        return {path: data for path, data in found.items() if path not in self._stored}
 
     def _store_one(self, key: str, data: bytes) -> None:
         try:

@@ -5,7 +5,7 @@
 Of 499 entries 490 are the intents and outcomes of 245 sessions; nine are what leads to them (a request, two decisions,
 two releases, the grant, the opening) and the close. Every signature is real: each session has its own document, signed
 with the P-256 key of an SVID that opens ``--per-certificate`` sessions; a checkpoint with two cosignatures stands after
-every ``--batch`` entries. Documents are files, as a broker publishes them.
+every ``--batch`` entries. Documents lie as a broker publishes them.
 
 Timed, each in a process of its own with its largest memory: hashes and structure alone; everything; then, with the
 memory of that run, an increment of one lease.
@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ from custody.documents.dsse import Envelope, Signature, pae  # noqa: E402
 from custody.documents.request import Range  # noqa: E402
 from custody.documents.session import OpenSession  # noqa: E402
 from custody.entries.entry import DocumentRef, Entry, FileBytes, Parent, Party  # noqa: E402
+from custody.entries.stored import large_documents  # noqa: E402
 from custody.publishing.tree import DocumentWriter, TreeWriter  # noqa: E402
 from custody.tlog.checkpoint import Checkpoint  # noqa: E402
 from custody.tlog.merkle import leaf_hash  # noqa: E402
@@ -213,6 +215,8 @@ class Builder:
             batch = entries[start : start + self._batch]
             full = self._tree.extend([data for data, _ in batch])
             full += self._documents.extend([documents for _, documents in batch])
+            for path, data in large_documents(chain.from_iterable(documents for _, documents in batch)).items():
+                self._store(path, data)
             for stored in full:
                 self._store(stored.tile.path(), stored.data)
             text = Checkpoint(self.world.log_key.vkey.name, self._tree.size, self._tree.root()).encode()

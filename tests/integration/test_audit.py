@@ -19,7 +19,7 @@ from custody.app.auditing import Audit, audit, open_log
 from custody.audit.report import Report
 from custody.audit.saved import Saved
 from custody.entries.entry import Entry, FileBytes, Party
-from custody.entries.stored import LARGEST, document_path
+from custody.entries.stored import large_documents
 from custody.publishing.tree import DocumentWriter, TreeWriter
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import NoteSigner
@@ -68,9 +68,8 @@ class Made:
             place = path / stored.tile.path()
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(stored.data)
-        for digest, envelope in known.items():
-            if len(envelope) > LARGEST:
-                (path / document_path(digest)).write_bytes(envelope)
+        for name, envelope in large_documents(known.values()).items():
+            (path / name).write_bytes(envelope)
         text = Checkpoint(DEPLOYMENT, tree.size, tree.root()).encode()
         note = text + b"\n" + self.log_key.sign(text) + self.witness_key.sign(text, now() + later)
         (path / "checkpoints").mkdir()

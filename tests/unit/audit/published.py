@@ -13,7 +13,7 @@ from custody.audit.source import Source
 from custody.audit.verify import Pins, Way, verify_log
 from custody.documents.dsse import Envelope
 from custody.entries.entry import Entry
-from custody.entries.stored import LARGEST, document_path, encode_documents, parse_documents
+from custody.entries.stored import document_path, encode_documents, large_documents, parse_documents
 from custody.errors import FormatError, NotFoundError
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.merkle import MemoryTree, leaf_hash
@@ -79,9 +79,7 @@ class Published:
         for data in entries:
             envelopes = [self.world.log.envelopes.get(digest) for digest in named(data)]
             kept.append([envelope.encode() for envelope in envelopes if envelope is not None])
-            for envelope in kept[-1]:
-                if len(envelope) > LARGEST:
-                    self.files[document_path(hashlib.sha256(envelope).hexdigest())] = envelope
+            self.files |= large_documents(kept[-1])
         self.files[tile.path()] = b"".join(map(encode_documents, kept))
 
     def change_document(self, digest: str, change: Callable[[bytes], bytes | None]) -> str:
