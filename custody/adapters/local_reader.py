@@ -1,4 +1,4 @@
-"""Reading many small files of few directories: a published log, of which every document is one file.
+"""Reading many small files of few directories: a published log.
 
 Where ``LocalStore`` opens each directory on the way for each file, a ``LocalReader`` keeps those open that it used
 last. It follows no links either, and reads regular files only. A directory that is exchanged for another meanwhile goes

@@ -5,6 +5,8 @@
     verify            one pass over a log: what is read, in which order, what is believed
         ├── checkpoints   what the published checkpoints claim, and the policies that judge them
         ├── tree          every tile made again from the entries
+        ├── examine       bundle by bundle, what needs no knowledge of what came before; on all cores
+        │   └── documents     what entries name: bytes, digests, signatures
         ├── judge         every entry under the rules, its documents, its certificates
         └── saved         what an earlier run saw: no way back, no other branch
     report            findings and remarks
