@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from custody.audit.source import Source
 from custody.client.link import Link
-from custody.errors import DeniedError, FormatError
+from custody.errors import DeniedError, FormatError, IntegrityError
 from custody.wire.calls import Calls
 
 __all__ = ["BrokerLog"]
@@ -91,7 +91,9 @@ class BrokerLog:
         """Fetch several objects. What there is not, ``fetch`` will ask for once more, and say so."""
         wanted = [path for path in dict.fromkeys(paths) if path not in self._kept and path != _NEWEST]
         batches = [wanted[begin : begin + _TOGETHER] for begin in range(0, len(wanted), _TOGETHER)]
-        with suppress(FormatError, DeniedError):  # what a broker refuses of many it refuses alone, to who asks for it
+        with suppress(
+            FormatError, DeniedError, IntegrityError
+        ):  # what a broker refuses of many it refuses alone, to who asks for it
             for batch, found in zip(batches, self._pool.map(self._together, batches), strict=True):
                 for path, data in zip(batch, found, strict=True):
                     if data is not None:

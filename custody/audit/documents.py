@@ -93,6 +93,15 @@ class Behind(NamedTuple):
                 return Finding(self.entry, "document-altered", text, path)
         return None
 
+    def lost(self) -> Iterator[Finding]:
+        """Find which of its documents are no longer there, or no longer those."""
+        for place, reference in enumerate(self.named):
+            try:
+                self.stored.read(self.entry, self.named, place)
+            except (FormatError, IntegrityError, NotFoundError) as error:
+                flaw = _flaw(error, reference, self.type, self.stored.where(self.entry, place, reference))
+                yield Finding(self.entry, flaw.code, flaw.text, flaw.place, (reference.envelope,))
+
     def alone(self) -> Iterator[str]:
         """Yield the paths of what lies by itself, as far as that can be told."""
         with suppress(FormatError, IntegrityError, NotFoundError):

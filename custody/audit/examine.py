@@ -9,7 +9,7 @@ Nothing here is a judgement: it is what the judge would find out by itself. Resu
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -115,7 +115,7 @@ class _Authority:
 
 
 class Examiner:
-    """Examines bundles of one log. What it keeps are tiles."""
+    """Examines bundles of one log. What it keeps are tiles, and the bundle of documents read last."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -137,9 +137,10 @@ class Examiner:
         stated = self._stated(task.checkpoint, index, width) or leaves
         bundles.compare_partials(index, stated)
         stored = self._documents(size)
-        if not task.structure:
-            bundles.compare_documents(index, stored)
         first = max(0, task.start - index * TILE_WIDTH)
+        if not task.structure:
+            bundles.compare_documents(index, stored, first)
+            report.findings += _again(stored, index, path, zip(entries[:first], leaves, stated, strict=False))
         parsed = [
             _parsed(data, task) if leaf == said else None
             for data, leaf, said in zip(entries[first:], leaves[first:], stated[first:], strict=True)
@@ -150,6 +151,7 @@ class Examiner:
             for i, entry in enumerate(parsed, start=number)
         ]
         if not task.structure:
+            report.findings += _no_bundle(stored, index, behind)
             report.findings += [flaw for one in behind if one and (flaw := one.surplus())]
         if self._source.ahead:
             self._source.ahead([path for one in behind if one for path in one.alone()])
@@ -186,6 +188,28 @@ class Examiner:
         with suppress(FormatError, IntegrityError, NotFoundError):
             return self._authority.reader.leaves(index)[:width] if self._authority.reader else None
         return None
+
+
+def _no_bundle(stored: StoredDocuments, index: int, behind: Sequence[Behind | None]) -> Iterator[Finding]:
+    """Find that there is no bundle of documents, where no entry says so that misses its own."""
+    try:
+        stored.bundle(index)
+    except (FormatError, IntegrityError, NotFoundError) as error:
+        if not any(one.named for one in behind if one):
+            yield Finding(None, "bundle", error.message, stored.path(index))
+
+
+def _again(
+    stored: StoredDocuments, index: int, path: str, before: Iterable[tuple[bytes, bytes, bytes]]
+) -> Iterator[Finding]:
+    """Look again at entries that an earlier audit has judged: a wider bundle is another object than it read then."""
+    for number, (data, leaf, said) in enumerate(before, start=index * TILE_WIDTH):
+        if leaf != said:
+            yield Finding(number, "entry-altered", f"entry {number} is no longer what it was", path)
+            continue
+        with suppress(FormatError):
+            entry = glance(data)
+            yield from Behind(stored, number, entry.type, entry.time, entry.documents).lost()
 
 
 def _cosigned(claim: Claim, anchors: Anchors | None) -> Cosigned | None:

@@ -160,9 +160,12 @@ class Bundles:
             return None
         return path, entries
 
-    def compare_documents(self, index: int, stored: StoredDocuments) -> None:
-        """Compare what is stored of earlier, narrower forms of a bundle of documents with what it holds."""
-        listed = _listed(self._source, Tile(DOCUMENTS, index))
+    def compare_documents(self, index: int, stored: StoredDocuments, beyond: int) -> None:
+        """Compare what is stored of earlier, narrower forms of a bundle of documents with what it holds; those of
+        ``beyond`` entries or fewer were compared before.
+        """
+        found = _listed(self._source, Tile(DOCUMENTS, index))
+        listed = [(path, tile) for path, tile in found if tile.width > beyond]
         try:
             bundle = stored.bundle(index)[1] if listed else ()
         except (FormatError, IntegrityError, NotFoundError):

@@ -115,9 +115,13 @@ def release_share(context: Context, envelope: Envelope, wrapped: bytes) -> int:
         if found.phase == "open":
             message = "the lease is open already; the share is not needed"
             raise ConflictError(message)
+        party = device_signature(envelope, release.person, state.root)
+        sent = found.releases.get(release.slot)
+        if sent is not None and (sent.release, sent.credential) == (release, party.credential):
+            return int(sent.entry.index)  # it comes again, since its answer was lost; a document is logged once
         return ledger.append(
             "release",
-            actor=device_signature(envelope, release.person, state.root),
+            actor=party,
             documents={"release": envelope},
             request=found.digest,
             terms=release.terms,

@@ -17,6 +17,7 @@ from custody.broker.requests import concerns
 from custody.documents.actor import Person
 from custody.documents.dsse import Envelope
 from custody.documents.hello import Hello
+from custody.entries.stored import LARGEST
 from custody.errors import DeniedError, FormatError, NotFoundError
 from custody.rules.signers import verify_actor
 from custody.rules.state import State
@@ -123,11 +124,15 @@ def log_names(context: Context, peer: Peer, prefix: str, after: str) -> Sequence
 
 
 def _read(context: Context, path: str) -> bytes:
-    """Return an object; a document also by its digest, wherever it lies in the log."""
-    document = _DOCUMENT.match(path)
-    if document is not None:
-        return context.ledger.document(document[1])
-    return context.log.get(path, MAX_OBJECT)
+    """Return an object as the log's store has it; what lies in a bundle also by its digest, from the ledger."""
+    try:
+        return context.log.get(path, MAX_OBJECT)
+    except NotFoundError:
+        document = _DOCUMENT.match(path)
+        data = context.ledger.document(document[1]) if document is not None else b""
+        if not 0 < len(data) <= LARGEST:  # the log has lost a large one: it must not be answered for
+            raise
+        return data
 
 
 def _require_person(context: Context, peer: Peer) -> None:

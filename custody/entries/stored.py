@@ -103,6 +103,8 @@ class StoredDocuments:
 
         Raises ``NotFoundError`` where there is none, ``FormatError`` or ``IntegrityError`` for what is none.
         """
+        if not 0 <= number * TILE_WIDTH < self.size:
+            raise NotFoundError(f"the log has {self.size} entries, and no document of later ones")
         if self._number != number:
             self._number, self._found = -1, ("", ())
             try:
@@ -130,14 +132,18 @@ class StoredDocuments:
         except FormatError as error:
             raise FormatError(f"{path}: {error.message}") from None
 
+    def path(self, number: int) -> str:
+        """Return where a bundle lies, unless the full one has replaced it."""
+        return Tile(DOCUMENTS, number, max(1, tile_width(DOCUMENTS, number, self.size))).path()
+
     def where(self, entry: int, place: int, reference: DocumentRef) -> str:
         """Return the path of the object that holds a document of an entry, or would have to."""
         number, offset = divmod(entry, TILE_WIDTH)
         try:
             path, bundle = self.bundle(number)
         except (FormatError, IntegrityError, NotFoundError):
-            return Tile(DOCUMENTS, number, tile_width(DOCUMENTS, number, self.size)).path()
-        kept = bundle[offset]
+            return self.path(number)
+        kept = bundle[offset] if offset < len(bundle) else ()
         return document_path(reference.envelope) if place < len(kept) and kept[place] is None else path
 
     def read(self, entry: int, named: Sequence[DocumentRef], place: int) -> bytes:
@@ -148,6 +154,8 @@ class StoredDocuments:
         """
         number, offset = divmod(entry, TILE_WIDTH)
         path, bundle = self.bundle(number)
+        if entry >= self.size:
+            raise NotFoundError(f"the log has {self.size} entries, and no document of later ones")
         kept, reference = bundle[offset], named[place]
         if len(kept) != len(named):
             raise IntegrityError(f"{path} holds {len(kept)} documents of entry {entry}, which names {len(named)}")

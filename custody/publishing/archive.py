@@ -7,6 +7,7 @@ their own digest. So a log store that lies is found out when the broker starts, 
 
 import hashlib
 import threading
+from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Final
@@ -22,6 +23,7 @@ from custody.tlog.tiles import MAX_OBJECT, TILE_WIDTH
 
 __all__ = ["WholeJournal"]
 
+_BUNDLES: Final = 8  # kept
 _SECOND_COPY: Final = "bring it back from the second copy of the log"
 
 
@@ -60,18 +62,19 @@ class WholeJournal:
             self._archive.refresh()
             if not self._archive.size:
                 raise
-        found = self._archive.documents(entry) if entry is not None else {}
-        return found.get(envelope_digest) or self._archive.large_document(envelope_digest)
+        if entry is not None:
+            return self._archive.document(entry, envelope_digest)
+        return self._archive.large_document(envelope_digest)
 
     def documents(self, named: Mapping[str, int]) -> Mapping[str, bytes]:
         """See ``Journal.documents``: those of pruned entries come from the log's store."""
         found = dict(self._journal.documents(named))
-        lost = {entry for digest, entry in named.items() if digest not in found}
-        if lost and (self._archive.size or self._archive.refresh()):
-            for entry in sorted(lost):
-                with suppress(NotFoundError):
-                    held = self._archive.documents(entry)
-                    found |= {digest: held[digest] for digest in held.keys() & named.keys()}
+        lost = sorted((entry, digest) for digest, entry in named.items() if digest not in found)
+        if lost:
+            self._archive.refresh()
+        for entry, digest in lost if self._archive.size else ():
+            with suppress(NotFoundError):
+                found[digest] = self._archive.document(entry, digest)
         return found
 
     def shares(self, request: str) -> Mapping[str, bytes]:
@@ -109,8 +112,8 @@ class _Archive:
         self._lock = threading.Lock()
         self._pruned = journal.pruned()
         self._history: History | None = None
-        self._documents: StoredDocuments | None = None
-        self._bundle: tuple[int, Sequence[bytes]] = (-1, ())
+        self._bundles: OrderedDict[int, Sequence[bytes]] = OrderedDict()
+        self._reading = threading.local()  # each thread its own ``documents``: nobody waits while another one reads
 
     @property
     def size(self) -> int:
@@ -124,7 +127,7 @@ class _Archive:
         with self._lock:
             more = pruned is not None and pruned.size > self.size
             if more:
-                self._pruned, self._history, self._documents = pruned, None, None
+                self._pruned, self._history = pruned, None
         return more
 
     def rows(self, start: int, limit: int) -> Sequence[JournalRow]:
@@ -132,28 +135,39 @@ class _Archive:
         index, first = divmod(start, TILE_WIDTH)
         with self._lock:
             try:
-                if self._bundle[0] != index:
-                    self._bundle = (index, self._tree().bundle(index))
+                bundle = self._bundles[index] if index in self._bundles else self._tree().bundle(index)
             except (FormatError, NotFoundError) as error:
                 raise IntegrityError(
                     f"the log store has lost a part of the pruned entries: {error.message}", hint=_SECOND_COPY
                 ) from error
-            entries = self._bundle[1][first : min(first + limit, self.size - index * TILE_WIDTH)]
+            self._bundles[index] = bundle
+            self._bundles.move_to_end(index)
+            if len(self._bundles) > _BUNDLES:
+                self._bundles.popitem(last=False)
+            entries = bundle[first : min(first + limit, self.size - index * TILE_WIDTH)]
         return [JournalRow(start + offset, entry, b"") for offset, entry in enumerate(entries)]
 
-    def documents(self, entry: int) -> Mapping[str, bytes]:
-        """Return the envelopes that an entry names, by digest; ``entry`` may be of those that were not pruned.
+    def document(self, entry: int, envelope_digest: str) -> bytes:
+        """Return an envelope that an entry names; ``entry`` may be of those that were not pruned.
 
-        Raises ``NotFoundError`` where the store has none, ``IntegrityError`` where it has others.
+        Raises ``NotFoundError`` where the store does not have it, ``IntegrityError`` where it has another one.
         """
         (row,) = self.rows(entry, 1) if entry < self.size else self._journal.rows(entry, 1)
         named = read_entry(row.entry).documents
-        with self._lock:
-            self._documents = self._documents or StoredDocuments(self._get, self._tree().size)
-            try:
-                return {item.envelope: self._documents.read(entry, named, place) for place, item in enumerate(named)}
-            except (FormatError, IntegrityError) as error:
-                raise IntegrityError(f"the log store was edited: {error.message}", hint=_SECOND_COPY) from error
+        place = next((place for place, item in enumerate(named) if item.envelope == envelope_digest), None)
+        if place is None:
+            raise NotFoundError(f"entry {entry} names no document {envelope_digest[:64]}")
+        documents: StoredDocuments | None = getattr(self._reading, "documents", None)
+        if documents is None or entry >= documents.size:
+            note = self._journal.checkpoint()
+            documents = StoredDocuments(self._get, Checkpoint.parse(Note.parse(note).text).size if note else 0)
+        self._reading.documents = None  # what fails is read anew: somebody may bring it back
+        try:
+            found = documents.read(entry, named, place)
+        except (FormatError, IntegrityError) as error:
+            raise IntegrityError(f"the log store was edited: {error.message}", hint=_SECOND_COPY) from error
+        self._reading.documents = documents
+        return found
 
     def large_document(self, envelope_digest: str) -> bytes:
         """Return an envelope that lies by itself. Raises ``NotFoundError``, ``IntegrityError``."""

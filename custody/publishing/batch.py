@@ -20,7 +20,7 @@ from custody.publishing.partials import Partials
 from custody.publishing.tree import DocumentWriter, StoredTile, TreeWriter
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import NoteSigner
-from custody.tlog.tiles import TILE_WIDTH, Tile
+from custody.tlog.tiles import DOCUMENTS, MAX_OBJECT, TILE_WIDTH, Tile
 
 __all__ = ["BatchWriter", "Head", "documents_of", "read_pieces"]
 
@@ -115,6 +115,7 @@ class BatchWriter:
         edge = behind.partial() + tree.partial()
         # The upper levels change once in 256 entries or more: what this process wrote last time is durable.
         self._store(large, [*full, *(stored for stored in edge if stored.tile not in self._edge)])
+        self._require_documents([stored for stored in [*full, *edge] if stored.tile.level == DOCUMENTS])
         grown = self._sign(head, tree)
         self._tree, self._documents = tree, behind
         self._edge = {stored.tile for stored in edge}
@@ -158,6 +159,16 @@ class BatchWriter:
         self._stored |= dict.fromkeys(large)
         while len(self._stored) > _REMEMBERED:
             del self._stored[next(iter(self._stored))]
+
+    def _require_documents(self, bundles: Sequence[StoredTile]) -> None:
+        """Require that the store gives back the last bundles of documents as they were written."""
+        for tile, data in bundles:
+            try:
+                stored = self._blobs.get(tile.path(), MAX_OBJECT)
+            except NotFoundError:
+                stored = b""
+            if stored != data:
+                raise IntegrityError(f"the log store does not hold what was written: {tile.path()} is another one")
 
     def _store_one(self, key: str, data: bytes) -> None:
         try:

@@ -9,7 +9,7 @@ a little at every publication: a large log has thousands of names, and nobody sh
 
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import islice
 from typing import Final
 
 from custody.errors import CustodyError, FormatError
@@ -50,7 +50,7 @@ class Partials:
     def _look_around(self) -> None:
         """Take the next names of the store into account; after the last one there is nothing more to do."""
         if self._left is None:
-            self._left = chain(self._store.list("tile/"), self._store.list("documents/"))
+            self._left = (path for prefix in ("tile/", "documents/") for path in self._store.list(prefix))
         for path in islice(self._left, _STEP):
             with suppress(FormatError):
                 self.wrote(Tile.parse(path))

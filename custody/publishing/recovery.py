@@ -11,7 +11,7 @@
     published > signed, or signed > rows             an older copy was restored: refuse, name the way back
     rows that do not hash to signed                  edited, exchanged or deleted: refuse
 
-All rows are read once. Their MACs alone would not do: whoever writes the database can put back a row that once stood
+All rows are read. Their MACs alone would not do: whoever writes the database can put back a row that once stood
 there in an older copy, with its good MAC. Only the signed root says which row was published.
 """
 
@@ -24,7 +24,7 @@ from custody.publishing.history import REBUILD, History, open_signed, refuse_old
 from custody.publishing.tree import DocumentWriter, TreeWriter
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import VKey
-from custody.tlog.tiles import TILE_WIDTH
+from custody.tlog.tiles import DOCUMENTS, TILE_WIDTH, Tile, tile_width
 
 __all__ = ["PUBLISHED", "Recovered", "documents_under", "recover", "rows_under"]
 
@@ -71,7 +71,9 @@ def recover(journal: Journal, store: Store, log_key: VKey) -> Recovered:
             f"the log store has lost a part of the log of size {signed.size}: {error.message}",
             hint="bring it back from the second copy of the log",
         ) from error
-    return Recovered(head, tree, documents_under(journal, signed.size), visible)
+    documents = documents_under(journal, signed.size)
+    _require_documents(store, signed.size)
+    return Recovered(head, tree, documents, visible)
 
 
 def _open(note: bytes, log_key: VKey, what: str) -> Checkpoint:
@@ -109,6 +111,17 @@ def rows_under(journal: Journal, signed: Checkpoint) -> TreeWriter:
             hint=REBUILD,
         )
     return tree
+
+
+def _require_documents(store: Store, size: int) -> None:
+    """Require that the last bundles of documents are there: without them nobody could verify what was signed."""
+    for number in range(max(0, size // TILE_WIDTH - 1), -(-size // TILE_WIDTH)):
+        tile = Tile(DOCUMENTS, number, tile_width(DOCUMENTS, number, size))
+        if not store.exists(tile.path()):
+            raise IntegrityError(
+                f"the log store has lost {tile.path()}, the documents behind its newest entries",
+                hint="bring it back from the second copy of the log",
+            )
 
 
 def documents_under(journal: Journal, size: int) -> DocumentWriter:

@@ -103,6 +103,17 @@ def test_approvals_of_two_requests_do_not_add_up(site: Site, sealed: Sealed) -> 
         assert site.open(job, sealed, site.lease_of(one)).session
 
 
+def test_the_same_release_again_is_logged_once_and_another_one_replaces_it(site: Site, view: RequestReply) -> None:
+    approval, release, wrapped = site.decide(view, "alice")
+    with site.calls("alice") as alice:
+        alice.decide(approval)
+        first = alice.release_share(release, wrapped)
+        assert alice.release_share(release, wrapped).entry == first.entry  # its answer may have been lost
+        other = alice.release_share(*site.decide(view, "alice")[1:])
+        assert other.entry != first.entry
+        assert alice.release_share(release, wrapped).entry not in {first.entry, other.entry}
+
+
 def test_the_same_decision_again_and_after_a_restart(site: Site, view: RequestReply) -> None:
     approval = decision(site, view, "alice")
     first = send(site, approval)

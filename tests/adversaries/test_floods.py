@@ -241,17 +241,18 @@ def _greet_often(site: Site, calls: Calls) -> None:
 
 
 def test_releases_and_requests_without_end(site: Site, sealed: Sealed) -> None:
-    """A share that is sent again is an entry for ever, and so is a request; others have their own minute, and a stop is
-    taken from whoever has used theirs up.
+    """A share that is wrapped again is an entry for ever, and so is a request; others have their own minute, and a stop
+    is taken from whoever has used theirs up.
     """
     with site.calls("dave") as dave:
         view = dave.submit_request(site.request(sealed))
-    decision, release, wrapped = site.decide(view, "carol")
+    decision, _, _ = site.decide(view, "carol")
     mine = site.request(sealed, requester=site.workload())
     before = len(malice.entries(site))
     with site.calls("carol") as carol, site.calls("job") as job:
         carol.decide(decision)
-        for again in (lambda: carol.release_share(release, wrapped), lambda: job.submit_request(mine)):
+        anew = lambda: carol.release_share(*site.decide(view, "carol")[1:])  # noqa: E731
+        for again in (anew, lambda: job.submit_request(mine)):
             with pytest.raises(UnavailableError, match="too many requests, releases and versions"):
                 _often(again)
         releases = [entry for entry in malice.entries(site)[before:] if entry.type == "release"]

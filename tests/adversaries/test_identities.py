@@ -259,6 +259,23 @@ def test_a_workload_reads_no_more_of_the_log_than_concerns_it(site: Site, sealed
             job.get_log_object(root)
 
 
+def test_what_the_log_has_lost_is_not_answered_from_the_ledger(site: Site, sealed: Sealed) -> None:
+    """An auditor would take the log for whole, until the ledger's copy is pruned."""
+    site.granted(sealed)
+    path = f"documents/{site.root_envelope.envelope_digest}"
+    lost = site.directory / "log" / path
+    with site.calls("olga") as auditor:
+        kept = auditor.get_log_object(path)
+        lost.rename(lost.with_suffix(".away"))
+        try:
+            with pytest.raises(NotFoundError):
+                auditor.get_log_object(path)
+            assert auditor.get_log_objects([path, "checkpoint"])[0] is None
+        finally:
+            lost.with_suffix(".away").rename(lost)
+        assert auditor.get_log_object(path) == kept
+
+
 def test_the_hourly_rotated_key_of_the_same_identity_is_accepted(
     site: Site, sealed: Sealed, source: Path, tmp_path: Path
 ) -> None:

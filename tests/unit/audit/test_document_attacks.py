@@ -7,7 +7,7 @@ import pytest
 from custody.entries.stored import LARGEST, document_path, encode_documents, parse_documents
 from custody.tlog.tiles import DOCUMENTS, Tile
 from tests.unit.audit.published import Published
-from tests.unit.audit.test_verify_attacks import WHOLE, flip, only
+from tests.unit.audit.test_verify_attacks import WHOLE, flip, long_log, only
 
 
 @pytest.fixture
@@ -96,3 +96,14 @@ def test_a_large_document_lies_by_itself_and_is_found_out_there(log: Published) 
             first = log.audit().findings[0]
             assert (first.code, first.place, first.documents) == (code, document_path(digest), (digest,))
             log.files[document_path(digest)] = kept
+
+
+@pytest.mark.parametrize("junk", [None, b"\xff" * 50])
+def test_a_bundle_in_which_nothing_would_stand_must_be_there_all_the_same(junk: bytes | None) -> None:
+    log = long_log()
+    path = log.names("documents/001.p/")[-1]
+    del log.files[path]
+    if junk is not None:
+        log.files[path] = junk
+    found = only(log.audit(listed=False).findings)
+    assert (found.entry, found.code, found.place) == (None, "bundle", path)

@@ -229,3 +229,29 @@ def test_a_long_log_goes_on_within_a_tile() -> None:
         report, saved = log.run(saved)
         assert report.ok
     assert report.size == 800
+
+
+def test_documents_of_earlier_entries_that_are_gone_from_a_wider_bundle_are_missed() -> None:
+    """The broker logs more, and leaves out of the new bundle what an auditor has seen in the one before."""
+    log = log_to(30)
+    saved = memory(log)
+    grow(log, 33)
+    old = next(entry for entry in WHOLE.log.entries[:30] if entry.type == "decision").documents[0].envelope
+    path = log.change_document(old, lambda data: data[:-1] + b"?")
+    for narrow in log.names("documents/000.p/"):
+        if narrow != path:
+            del log.files[narrow]
+    report = log.audit(saved=saved)
+    assert [(item.code, item.documents, item.place) for item in report.findings] == [("document-altered", (old,), path)]
+
+
+def test_an_earlier_entry_that_is_another_one_in_a_wider_bundle_is_missed() -> None:
+    log = log_to(30)
+    saved = memory(log)
+    grow(log, 33)
+    path = "tile/entries/000.p/33"
+    log.files[path] = log.files[path].replace(b'"verdict":"approve"', b'"verdict":"disable"', 1)
+    for narrow in log.names("tile/entries/000.p/"):
+        if narrow != path:
+            del log.files[narrow]
+    assert [code for _, code in codes(log.audit(saved=saved))] == ["entry-altered"]

@@ -139,3 +139,10 @@ def test_what_lies_by_itself_is_hashed_and_large() -> None:
     held[document_path(reference(SMALL).envelope)] = SMALL
     with pytest.raises(IntegrityError, match="is small"):
         stored(held).read(2, [reference(SMALL)], 0)
+
+
+@pytest.mark.parametrize("entry", [3, 255, 256, 1000])
+def test_there_is_no_document_of_an_entry_beyond_the_log(entry: int) -> None:
+    with pytest.raises(NotFoundError, match="the log has 3 entries"):
+        stored(files()).read(entry, [reference(SMALL)], 0)
+    assert stored(files()).where(entry, 0, reference(SMALL)).startswith("documents/")

@@ -165,6 +165,31 @@ def test_a_start_goes_on_within_a_bundle_of_documents(world: World) -> None:
     assert [kept[0] for kept in [*parse_documents(full, 256), *parse_documents(rest, 44)]] == envelopes
 
 
+def test_nothing_is_signed_that_the_store_does_not_give_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = world.running()
+    world.append(entry(0))
+    honest = type(world.store).get
+
+    def get(store: LocalStore, key: str, limit: int = 16 << 20) -> bytes:
+        data = honest(store, key, limit)
+        return data + b"?" if key.startswith("documents/") else data
+
+    monkeypatch.setattr(type(world.store), "get", get)
+    with pytest.raises(IntegrityError, match=r"documents/000\.p/1 is another one"):
+        publisher.publish_once()
+    assert publisher.published.size == 0
+
+
+@pytest.mark.parametrize("lost", ["documents/000", "documents/001.p/4"])
+def test_a_start_refuses_a_log_that_lost_its_last_documents(world: World, lost: str) -> None:
+    publisher = world.running()
+    world.append(*[entry(i) for i in range(260)])
+    world.publish(publisher)
+    world.store.delete(lost)
+    with pytest.raises(IntegrityError, match="has lost documents/"):
+        world.publisher().recover()
+
+
 def test_nothing_is_published_whose_document_the_ledger_has_lost(world: World) -> None:
     publisher = world.running()
     world.append(document_entry(0, b"lost"))
