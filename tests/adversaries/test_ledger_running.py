@@ -80,8 +80,8 @@ def test_shares_that_have_done_their_work_are_gone_from_it(site: Site, sealed: S
         assert database.execute(shares, (view.request,)).fetchone() == (2,)
         opened = site.open(job, sealed, lease)
         assert database.execute(shares, (view.request,)).fetchone() == (0,)
-        types = [entry.type for entry in malice.entries(site)]
-        assert types[-2:] == ["opening-outcome", "session-intent"]
+        mine = [entry.type for entry in malice.entries(site) if entry.request == view.request]
+        assert mine[-2:] == ["opening-outcome", "session-intent"]  # others' sessions may have ended since
         job.close_session(opened.session)
 
 
