@@ -91,9 +91,8 @@ class BrokerLog:
         """Fetch several objects. What there is not, ``fetch`` will ask for once more, and say so."""
         wanted = [path for path in dict.fromkeys(paths) if path not in self._kept and path != _NEWEST]
         batches = [wanted[begin : begin + _TOGETHER] for begin in range(0, len(wanted), _TOGETHER)]
-        with suppress(
-            FormatError, DeniedError, IntegrityError
-        ):  # what a broker refuses of many it refuses alone, to who asks for it
+        # What a broker refuses of many it refuses alone, to who asks for it.
+        with suppress(FormatError, DeniedError, IntegrityError):
             for batch, found in zip(batches, self._pool.map(self._together, batches), strict=True):
                 for path, data in zip(batch, found, strict=True):
                     if data is not None:

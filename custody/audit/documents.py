@@ -127,7 +127,7 @@ def read_large(fetch: Callable[[str], bytes], reference: DocumentRef, kind: str)
         if hashlib.sha256(data).hexdigest() != reference.envelope:
             raise IntegrityError(f"the {reference.kind} document in {path} has other bytes")
         return _envelope(data, reference)
-    except CustodyError as error:
+    except (FormatError, IntegrityError, NotFoundError) as error:
         return _flaw(error, reference, kind, path)
 
 

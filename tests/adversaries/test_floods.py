@@ -251,8 +251,10 @@ def test_releases_and_requests_without_end(site: Site, sealed: Sealed) -> None:
     before = len(malice.entries(site))
     with site.calls("carol") as carol, site.calls("job") as job:
         carol.decide(decision)
-        anew = lambda: carol.release_share(*site.decide(view, "carol")[1:])  # noqa: E731
-        for again in (anew, lambda: job.submit_request(mine)):
+        for again in (
+            lambda: carol.release_share(*site.decide(view, "carol")[1:]),
+            lambda: job.submit_request(mine),
+        ):
             with pytest.raises(UnavailableError, match="too many requests, releases and versions"):
                 _often(again)
         releases = [entry for entry in malice.entries(site)[before:] if entry.type == "release"]

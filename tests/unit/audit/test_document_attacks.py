@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from custody.audit.documents import read_large
 from custody.entries.stored import LARGEST, document_path, encode_documents, parse_documents
+from custody.errors import UnavailableError
 from custody.tlog.tiles import DOCUMENTS, Tile
 from tests.unit.audit.published import Published
 from tests.unit.audit.test_verify_attacks import WHOLE, flip, long_log, only
@@ -107,3 +109,12 @@ def test_a_bundle_in_which_nothing_would_stand_must_be_there_all_the_same(junk: 
         log.files[path] = junk
     found = only(log.audit(listed=False).findings)
     assert (found.entry, found.code, found.place) == (None, "bundle", path)
+
+
+def test_a_store_that_does_not_answer_is_accused_of_nothing() -> None:
+    def down(_path: str) -> bytes:
+        raise UnavailableError("not now")
+
+    reference = next(item for entry in WHOLE.log.entries for item in entry.documents)
+    with pytest.raises(UnavailableError):
+        read_large(down, reference, "root")

@@ -192,6 +192,16 @@ def test_a_document_that_the_log_changed_is_refused(pruned: World) -> None:
         whole(pruned).document(DIGEST, 0)
 
 
+def test_a_document_that_an_unpublished_entry_names_again_stays(published: World) -> None:
+    again = document_entry(600, DOCUMENTS[1])
+    published.append(again)
+    assert prune(published, whole(published)) == 512
+    assert published.journal.document(DIGEST) == DOCUMENTS[1]
+    _, publisher = start(published)
+    published.publish(publisher)
+    assert publisher.published.size == 601
+
+
 def test_documents_of_pruned_entries_are_found_by_the_entry_that_names_them(pruned: World) -> None:
     journal = whole(pruned)
     digests = [hashlib.sha256(document).hexdigest() for document in DOCUMENTS]

@@ -122,7 +122,7 @@ def test_a_batch_takes_at_most_what_the_settings_say(world: World) -> None:
     assert sorted(int(key.rpartition("/")[2]) for key in world.store.list("checkpoints/")) == [0, 100, 200, 250]
 
 
-def test_documents_lie_beside_the_log_before_the_tiles_that_name_them(world: World) -> None:
+def test_documents_lie_in_the_bundle_of_the_entries_that_name_them(world: World) -> None:
     publisher = world.running()
     envelopes = [b"envelope %d" % i for i in range(3)]
     with world.journal.transaction() as transaction:
