@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from custody.client.frameworks import Framework, View, viewer
 from custody.client.tensor_header import LENGTH_SIZE, Header, Tensor, header_length, parse_header
 from custody.crypto.sodium import wipe
+from custody.documents.content import Content
 from custody.errors import NotFoundError
 from custody.segments.buffers import huge_buffer
 from custody.segments.streams import Progress
@@ -25,12 +26,20 @@ __all__ = ["Names", "Readable", "load", "read_header", "walk"]
 Names = Collection[str] | Mapping[str, slice | None]
 """Which tensors; a map may say which rows of each (``slice(first, last)`` of the first dimension; ``None``: all)."""
 
+_BEGINNING: Final = 128 << 10
+"""Bytes read for the header at first, at most: of a thousand tensors it has about a hundred thousand."""
+
 _ALIGN: Final = 64
 """Bytes. A run of tensors lies in memory as in the file, modulo this: what was aligned there is aligned here."""
 
 
 class Readable(Protocol):
     """What of a session is used here."""
+
+    @property
+    def content(self) -> Content:
+        """What the sealer says of the version."""
+        ...
 
     def size(self, path: str, /) -> int:
         """Bytes of a file."""
@@ -61,13 +70,19 @@ class _Run:
 
 
 def read_header(session: Readable, path: str) -> Header:
-    """Read and check the header of a file. ``FormatError`` names the rule that it breaks."""
+    """Read and check the header of a file. ``FormatError`` names the rule that it breaks.
+
+    Most headers lie in what is read first. That is never all of a segment, or of the file: a stream keeps one that is
+    wanted in part, and so it is not fetched, and paid for, again.
+    """
     size = session.size(path)
-    length = bytearray(min(LENGTH_SIZE, size))
-    session.readinto(path, memoryview(length), 0, progress=_nobody)
-    text = bytearray(header_length(bytes(length), size))
-    session.readinto(path, memoryview(text), LENGTH_SIZE, progress=_nobody)
-    return parse_header(bytes(text), size)
+    begin = bytearray(max(0, min(_BEGINNING, int(session.content.segment), size) - 1))
+    session.readinto(path, memoryview(begin), 0, progress=_nobody)
+    end = LENGTH_SIZE + header_length(bytes(begin[:LENGTH_SIZE]), size)
+    rest = bytearray(max(0, end - len(begin)))
+    if rest:
+        session.readinto(path, memoryview(rest), len(begin), progress=_nobody)
+    return parse_header(bytes((begin + rest)[LENGTH_SIZE:end]), size)
 
 
 def load(session: Readable, path: str, names: Names | None, framework: Framework, progress: Progress) -> dict[str, Any]:

@@ -65,6 +65,22 @@ def test_all_tensors_are_views_of_one_buffer_in_the_order_of_the_file(broker: Br
     assert broker.case.found.spent == len(FILE), "the header's segment is not fetched twice"
 
 
+SMALL = {"few": np.arange(5, dtype=np.int16)}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [save(SMALL), save(SMALL, {"note": "x" * SEGMENT}), save({"nothing": np.zeros((0, 4), np.float32)})],
+    ids=["a file shorter than a segment", "a header beyond what is read first", "no bytes"],
+)
+def test_a_header_of_any_length_is_fetched_once(tmp_path: Path, file: bytes) -> None:
+    broker = Broker(tmp_path / "tls", files={PATH: file})
+    with broker.lease().open() as session:
+        loaded = session.load_tensors(PATH, framework="numpy")
+    assert [array.tolist() for array in loaded.values()] in ([[0, 1, 2, 3, 4]], [[]])
+    assert broker.case.found.spent == len(file)
+
+
 def fetched(broker: Broker, do: Callable[[Session], object]) -> int:
     """How many bytes a session was served."""
     before = int(broker.case.found.spent)
