@@ -19,6 +19,7 @@ from custody.app.demo.places import BUCKET, S3
 from custody.app.sealing import SEGMENT
 from custody.client.direct import FETCH
 from custody.crypto.floe import OVERHEAD
+from ops.bench.limits import decrypt_and_hash
 
 __all__ = ["Gets"]
 
@@ -56,9 +57,41 @@ class Gets:
         def fetch(numbers: Iterator[int]) -> None:
             with socket.create_connection((self.host, self.port)) as connection:
                 for first, last in self._ranges(numbers):
-                    _get(connection, f"{self.host}:{self.port}", self.path, first, out[first : last + 1])
+                    place = out[first : last + 1]
+                    _receive(connection, place, self._ask(connection, first, last))
 
         self._on_all(fetch)
+
+    def sockets_and_steps(self, out: memoryview) -> None:
+        """The same, and each segment decrypted and hashed when it is there: what opening cannot do without."""
+
+        def fetch(numbers: Iterator[int]) -> None:
+            buffer = memoryview(bytearray(SEGMENT + OVERHEAD))
+            with socket.create_connection((self.host, self.port)) as connection:
+                for first, last in self._ranges(numbers):
+                    along = self._ask(connection, first, last)
+                    for at in range(first, last + 1, len(buffer)):
+                        stored = buffer[: last + 1 - at]
+                        _receive(connection, stored, along)
+                        decrypt_and_hash(stored, out[at : at + len(stored)])
+                        along = b""
+
+        self._on_all(fetch)
+
+    def _ask(self, connection: socket.socket, first: int, last: int) -> bytes:
+        """Ask for a range; return what came of it together with the head."""
+        ask = f"GET {self.path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nRange: bytes={first}-{last}\r\n\r\n"
+        connection.sendall(ask.encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            got = connection.recv(_HEADER)
+            if not got:
+                raise ConnectionError("the server closed the connection")
+            head += got
+        head, _, along = head.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        _check(int(head[9:12]), int(length[1]) if length else None, last + 1 - first)
+        return along
 
     def standard_library(self, out: memoryview) -> None:
         """The same with ``http.client``."""
@@ -113,31 +146,13 @@ def _all(get: Callable[[tuple[int, int]], Sized], starts: list[int], ends: list[
     return found
 
 
-def _get(connection: socket.socket, host: str, path: str, first: int, out: memoryview) -> None:
-    last = first + len(out) - 1
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nRange: bytes={first}-{last}\r\n\r\n".encode())
-    head = b""
-    while b"\r\n\r\n" not in head:
-        got = connection.recv(_HEADER)
-        if not got:
-            raise ConnectionError("the server closed the connection")
-        head += got
-    head, _, body = head.partition(b"\r\n\r\n")
-    length = _LENGTH.search(head)
-    _check(int(head[9:12]), int(length[1]) if length else None, len(out))
-    done = len(body)
-    out[:done] = body
-    _receive(connection, out[done:])
-
-
 def _get_with_library(connection: http.client.HTTPConnection, path: str, first: int, out: memoryview) -> None:
     connection.request("GET", path, headers={"Range": f"bytes={first}-{first + len(out) - 1}"})
     sock = connection.sock
     with connection.getresponse() as response:
         _check(response.status, response.length, len(out))
         along = min(len(response.fp.peek(1)), len(out))  # what came with the head; the rest is at the socket
-        done = response.fp.readinto1(out[:along])
-        _receive(sock, out[done:])
+        _receive(sock, out, response.fp.read1(along))
 
 
 def _check(status: int, length: int | None, wanted: int) -> None:
@@ -146,8 +161,10 @@ def _check(status: int, length: int | None, wanted: int) -> None:
         raise ConnectionError(f"a range of {wanted} bytes was asked for, the answer is {status} with {length} bytes")
 
 
-def _receive(connection: socket.socket, out: memoryview) -> None:
-    done = 0
+def _receive(connection: socket.socket, out: memoryview, along: bytes) -> None:
+    """Fill ``out``, of which ``along`` is there already."""
+    done = len(along)
+    out[:done] = along
     while done < len(out):
         size = connection.recv_into(out[done:], 0, socket.MSG_WAITALL)
         if not size:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from custody.client import Custody, Lease, Session
 from custody.documents.request import Mode
-from ops.bench import peers
+from ops.bench import limits, peers
 from ops.bench.deployment import Deployment
 from ops.bench.model import Model
 from ops.bench.rows import Contender, Part, Row, Target, beside, measure, rate, took
@@ -86,11 +86,12 @@ def rows(deployment: Deployment, model: Model, work: Path, runs: int) -> Sequenc
         tool = peers.Age(model)
         return Contender("age (pyrage), a quarter of it", tool.decrypt(), size=tool.size)
 
-    copy = peers.copy_into_huge_pages(model)
+    copy, steps = limits.copy_into_huge_pages(model), limits.opening_steps(model)
     with deployment.job() as job:
         contenders = [
             Loader(deployment, job, model, "direct").contender("custody, direct"),
             Contender("copy into huge pages, 2 threads", copy, size=model.size, target=_MEMORY),
+            Contender("only read, decrypt, hash, 2 threads", steps, size=model.size),
             beside("safetensors, plain, private copy", safetensors, _SAFETENSORS),
             beside("tensorizer, plain", plain),
             beside("tensorizer, encrypted", locked, _TENSORIZER),

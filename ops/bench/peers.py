@@ -9,18 +9,15 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from ctypes import c_char, memmove
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from custody.segments.buffers import huge_buffer
 from ops.bench.model import Model
 
-__all__ = ["Age", "CryptoTensors", "Tensorizer", "copy_into_huge_pages", "cp", "safetensors_private_copy"]
+__all__ = ["Age", "CryptoTensors", "Tensorizer", "cp", "safetensors_private_copy"]
 
 _Run = Callable[[], object]
 _AGE: Final = 4
@@ -33,25 +30,6 @@ def cp(model: Model, to: Path) -> _Run:
     if program is None:
         raise ImportError("there is no cp")
     return lambda: subprocess.run([program, "--reflink=never", model.path, to], check=True)  # noqa: S603 - two files of ours
-
-
-def copy_into_huge_pages(model: Model) -> _Run:
-    """Two threads that copy into fresh huge pages: what the memory allows."""
-    half = model.size // 2
-    size = model.size
-
-    def copy() -> memoryview:
-        out = huge_buffer(size)
-
-        def part(start: int, length: int) -> None:
-            to = (c_char * length).from_buffer(out, start)
-            memmove(to, (c_char * length).from_buffer(model.memory, start), length)
-
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(part, (0, half), (half, size - half)))
-        return out
-
-    return copy
 
 
 def safetensors_private_copy(model: Model) -> _Run:

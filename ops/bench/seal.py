@@ -15,7 +15,7 @@ from custody.app.source import scan
 from custody.crypto.sodium import random_into
 from custody.documents.actor import Person
 from custody.documents.root import Root
-from ops.bench import peers
+from ops.bench import limits, peers
 from ops.bench.deployment import Deployment
 from ops.bench.model import Model
 from ops.bench.rows import Contender, Row, Target, beside, measure, rate
@@ -31,7 +31,8 @@ _VERSION: Final = "demo/sealed@1"
 def rows(deployment: Deployment, model: Model, work: Path, memory: Path, runs: int) -> Sequence[Row]:
     """Seal the model, from a file whose pages are cached."""
     root = read_envelope(deployment.directory / "keys/root.json").document(Root)
-    store, copy, locked, quarter = (memory / name for name in ("sealed", "copy", "locked", "quarter.age"))
+    names = ("sealed", "copy", "steps", "locked", "quarter.age")
+    store, copy, steps, locked, quarter = (memory / name for name in names)
 
     with deployment.unlocked("dave") as signer:
 
@@ -58,6 +59,12 @@ def rows(deployment: Deployment, model: Model, work: Path, memory: Path, runs: i
                 [
                     Contender("custody", ours, before=store.mkdir, after=lambda: shutil.rmtree(store), size=model.size),
                     Contender("cp", peers.cp(model, copy), after=copy.unlink, size=model.size, target=_CP),
+                    Contender(
+                        "only read, hash, encrypt, hash, write",
+                        limits.sealing_steps(model, steps),
+                        after=steps.unlink,
+                        size=model.size,
+                    ),
                     beside("tensorizer, encrypted", tensorizer, _TENSORIZER),
                     beside("age (pyrage)", age),
                 ],

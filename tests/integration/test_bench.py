@@ -117,7 +117,7 @@ class _Refuses(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.mark.parametrize("get", [Gets.sockets, Gets.standard_library])
+@pytest.mark.parametrize("get", [Gets.sockets, Gets.standard_library, Gets.sockets_and_steps])
 def test_an_error_is_no_fast_get(tmp_path: Path, get: Callable[[Gets, memoryview], None]) -> None:
     with HTTPServer(("127.0.0.1", 0), _Refuses) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
