@@ -30,7 +30,8 @@ _RUNS: Final = 3
 _NOTE: Final = (
     "page cache warm, each run after an untimed one of its own, with memory that was in use just before; custody opens "
     "and streams in a session that is open already: see first byte and sessions for opening one; peers use the threads "
-    "they can: cp and age one, the others two or more, GETs eight; cpu s is for a GB, or for all of it"
+    "they can: cp and age one, the others two or more, GETs eight; a line that begins with only is the steps of ours "
+    "with nothing around them, which no arrangement of them can pass; cpu s is for a GB, or for all of it"
 )
 
 _EXAMPLES: Final = """\

@@ -20,7 +20,7 @@ from custody.app.sealing import SEGMENT
 from custody.segments.buffers import huge_buffer
 from ops.bench.model import Model
 
-__all__ = ["copy_into_huge_pages", "decrypt_and_hash", "opening_steps", "sealing_steps"]
+__all__ = ["copy_into_huge_pages", "decrypt", "decrypt_and_hash", "hash_keyed", "opening_steps", "sealing_steps"]
 
 _Run = Callable[[], object]
 _Work = Callable[[int, memoryview], object]
@@ -63,8 +63,18 @@ def opening_steps(model: Model) -> _Run:
 
 def decrypt_and_hash(stored: memoryview, place: memoryview) -> None:
     """Do what each segment takes of the processor, with any bytes."""
+    decrypt(stored, place)
+    hash_keyed(place)
+
+
+def decrypt(stored: memoryview, place: memoryview) -> None:
+    """AES-GCM, from one place to the other."""
     Cipher(AES256(_KEY), GCM(_NONCE)).decryptor().update_into(stored, place)
-    blake3(place, key=_KEY).digest()
+
+
+def hash_keyed(data: memoryview) -> None:
+    """BLAKE3."""
+    blake3(data, key=_KEY).digest()
 
 
 def sealing_steps(model: Model, to: Path) -> _Run:
@@ -77,7 +87,7 @@ def sealing_steps(model: Model, to: Path) -> _Run:
         def work(at: int, plaintext: memoryview) -> None:
             buffer = spare.pop()
             place = buffer[: len(plaintext)]
-            blake3(plaintext, key=_KEY).digest()
+            hash_keyed(plaintext)
             Cipher(AES256(_KEY), GCM(_NONCE)).encryptor().update_into(plaintext, place)
             blake3(place).digest()
             os.pwrite(file, place, at)

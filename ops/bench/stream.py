@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from custody.segments.buffers import huge_buffer
@@ -26,13 +27,25 @@ _EMPTY: Final = Target(0.7, 0.9)
 
 def rows(deployment: Deployment, model: Model, runs: int) -> Sequence[Row]:
     """Stream all of it into memory that is there, and into fresh memory."""
-    with empty_server(deployment) as plain, empty_server(deployment, ours=True) as set_up, deployment.job() as job:
+    memory = huge_buffer(model.size)
+    with (
+        empty_server(deployment) as plain,
+        empty_server(deployment, ours=True) as set_up,
+        empty_server(deployment, ours=True, source=model.path) as steps,
+        deployment.job() as job,
+    ):
         loader, broker = Loader(deployment, job, model, "stream"), [deployment.broker]
         contenders = [
-            loader.reader("custody, streamed", huge_buffer(model.size), processes=broker),
+            loader.reader("custody, streamed", memory, processes=broker),
             loader.contender("custody, into fresh memory", processes=broker),
             _empty(f"empty grpcio mTLS stream, {PIECE >> 20} MiB each", model, *plain, target=_EMPTY),
             _empty("the same with custody's settings", model, *set_up),
+            Contender(
+                "only read, decrypt, stream, hash",
+                partial(steps[1].steps, PIECE, memory),
+                size=model.size,
+                processes=[steps[0]],
+            ),
         ]
         return measure(Part("stream", "GB/s", rate, contenders, ours=2), runs)
 
@@ -43,9 +56,12 @@ def _empty(name: str, model: Model, process: int, calls: EmptyCalls, target: Tar
 
 
 @contextmanager
-def empty_server(deployment: Deployment, *, ours: bool = False) -> Iterator[tuple[int, EmptyCalls]]:
+def empty_server(
+    deployment: Deployment, *, ours: bool = False, source: Path | None = None
+) -> Iterator[tuple[int, EmptyCalls]]:
     """Have such a server and a client of it, with the certificates of the deployment, for the length of a block."""
-    command = [sys.executable, "-m", "ops.bench.empty", str(deployment.tls), *(["ours"] if ours else [])]
+    how = [*(["ours"] if ours else []), *([str(source)] if source else [])]
+    command = [sys.executable, "-m", "ops.bench.empty", str(deployment.tls), *how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own program
         try:
             address = server.stdout.readline().strip() if server.stdout else ""
