@@ -168,18 +168,19 @@ def read_segment(
 ) -> int:
     """Decrypt one segment into ``out`` and return its plaintext size; lease and budget are checked and charged first.
 
-    ``out`` has room for the segment; its ciphertext may have been ``fetched``. Raises ``DeniedError`` when the session
-    is over, ``IntegrityError`` for ciphertext that is not the version's, ``UnavailableError`` when the store does not
-    answer.
+    It is charged once its ciphertext is here: a store that is down for an hour spends no lease. ``out`` has room for
+    the segment; its ciphertext may have been ``fetched``. Raises ``DeniedError`` when the session is over,
+    ``IntegrityError`` for ciphertext that is not the version's, ``UnavailableError`` when the store does not answer.
     """
     plan = _streamed(session, file)
     if not 0 <= segment < plan.count:
         message = f"file {file} has segments 0 to {plan.count - 1}"
         raise FormatError(message)
-    session.charge(file, plan.locate(segment).length, context.ledger.clock())
+    size, clock = plan.locate(segment).length, context.ledger.clock
+    session.require_left(size, clock())
     with _lent(context, session, plan) as decryptor:
         try:
-            return decryptor.decrypt_segment_into(segment, out, fetched)
+            return decryptor.decrypt_segment_into(segment, out, fetched, lambda: session.charge(file, size, clock()))
         except ValueError:
             wipe(out)
             raise

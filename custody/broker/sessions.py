@@ -74,12 +74,14 @@ class Session:
         Charged before the bytes leave, and never given back: bytes that were sent twice count twice.
         """
         with self._lock:
-            self._require_live(now)
-            if size > self._left:
-                message = f"byte budget: {size} more asked, {self._left} left in this session"
-                raise DeniedError(message, hint="open another session of the lease, or file a new request")
+            self._require_left(size, now)
             self._left -= size
             self._served[file] += size
+
+    def require_left(self, size: int, now: int) -> None:
+        """Raise as ``charge`` would, and take nothing."""
+        with self._lock:
+            self._require_left(size, now)
 
     @property
     def direct(self) -> bool:
@@ -106,6 +108,12 @@ class Session:
         closing a file under a read makes that raise it too.
         """
         return self._files.lend(file, open_file)
+
+    def _require_left(self, size: int, now: int) -> None:
+        self._require_live(now)
+        if size > self._left:
+            message = f"byte budget: {size} more asked, {self._left} left in this session"
+            raise DeniedError(message, hint="open another session of the lease, or file a new request")
 
     def _require_live(self, now: int) -> None:
         if self._ended:

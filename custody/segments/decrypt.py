@@ -79,17 +79,24 @@ class SegmentDecryptor:
             return Fetched(stored, error)
         return Fetched(stored)
 
-    def decrypt_segment_into(self, i: int, out: memoryview, fetched: Fetched | None = None) -> int:
+    def decrypt_segment_into(
+        self, i: int, out: memoryview, fetched: Fetched | None = None, pay: Callable[[], None] = lambda: None
+    ) -> int:
         """Decrypt segment ``i`` into the start of ``out``, from the store or from what was fetched; return its length.
 
-        It is what somebody with the file key encrypted, who need not be the sealer: ``SegmentChecker`` tells. Raises
+        ``pay`` is called once the ciphertext is here, before there is plaintext; what it raises ends it. What comes out
+        is what somebody with the file key encrypted, who need not be the sealer: ``SegmentChecker`` tells. Raises
         ``IntegrityError`` after wiping what was written.
         """
         if fetched is not None:
-            return len(self._decrypt(i, fetched.segment(i), out))
-        for _, plaintext in self.decrypt_run(range(i, i + 1), lambda _: out):
-            return len(plaintext)
-        raise ValueError("no segment")
+            stored = fetched.segment(i)
+            pay()
+            return len(self._decrypt(i, stored, out))
+        start, size = self._span(range(i, i + 1))
+        with self._stored.take() as buffer, self._stretch(start, size, still_wanted) as fill:
+            self._fill(fill, i, stored := buffer[:size])
+            pay()
+            return len(self._decrypt(i, stored, out))
 
     def decrypt_run(
         self, segments: range, place: Callable[[int], memoryview], wanted: StillWanted = still_wanted

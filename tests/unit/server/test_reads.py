@@ -277,6 +277,9 @@ class FarBlob(LongBlob):
         self._plan = sealed.plan
         self._end = end
 
+    def mend(self) -> None:
+        self._end = 1 << 40
+
     @property
     def runs(self) -> list[range]:
         """The segments that were asked for at once."""
@@ -345,6 +348,39 @@ def test_what_came_of_a_far_store_is_served_and_then_why_no_more_comes(sealed: S
         assert stage.guard.refused == ["store: it has gone"]
 
     play(sealed, scene, blob=FarBlob(sealed, end))
+
+
+class DownBlob(MemoryBlob):
+    """A near store that answers nothing beyond the header until it is mended."""
+
+    def __init__(self, sealed: Sealed) -> None:
+        super().__init__(sealed.ciphertext)
+        self._down = True
+
+    def mend(self) -> None:
+        self._down = False
+
+    def read_into(self, offset: int, buffer: memoryview, /) -> None:
+        if offset and self._down:
+            raise UnavailableError("store: it has gone")
+        super().read_into(offset, buffer)
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_a_store_that_is_down_spends_nothing_of_the_lease(sealed: Sealed, near: bool) -> None:  # noqa: FBT001
+    blob = DownBlob(sealed) if near else FarBlob(sealed, sealed.plan.locate(0).stored_offset + 5)
+
+    async def scene(stage: Stage) -> None:
+        for _ in range(3):
+            await stage.read(early := Reader(greedy=True))
+            assert not early.taken
+        assert stage.guard.refused == 3 * ["store: it has gone"]
+        assert stage.charged == 0
+        blob.mend()
+        await stage.read(reader := Reader(greedy=True))
+        assert reader.plaintext == plaintext(COUNT * SEGMENT - 5)
+
+    play(sealed, scene, COUNT * SEGMENT, blob)
 
 
 def test_a_store_that_hangs_keeps_none_of_the_threads_that_decrypt(sealed: Sealed) -> None:
