@@ -15,7 +15,7 @@ from custody.errors import FormatError, IntegrityError
 from custody.segments.decrypt import SegmentDecryptor
 from custody.segments.layout import FilePlan
 from custody.segments.open import OpenFile, SegmentChecker, read_digest_list
-from custody.segments.streams import Progress, ignore_progress
+from custody.segments.streams import Progress, StillWanted, ignore_progress, still_wanted
 
 __all__ = ["FETCH", "DirectFile"]
 
@@ -32,11 +32,12 @@ _STRIDE: Final = 8 << 20
 class DirectFile:
     """One file of a direct session. Reads may come from any thread, and none counts: the file is paid for whole."""
 
-    def __init__(self, live: Live, plan: FilePlan) -> None:
+    def __init__(self, live: Live, plan: FilePlan, wanted: StillWanted = still_wanted) -> None:
+        """``wanted`` is for what is done here, not for later reads."""
         self.plan = plan
         self._closing = ExitStack()
         with ExitStack() as stack:
-            places = Places(live, plan)
+            places = Places(live, plan, wanted)
             self._threads = _LOCAL if places.local else _REMOTE
             digests = stack.enter_context(places.digests())
             ciphertext = stack.enter_context(places.ciphertext())
@@ -48,24 +49,35 @@ class DirectFile:
                 closing(SegmentDecryptor(plan, live.file_key(plan.index), ciphertext, fetch=fetch))
             )
             self._file = stack.enter_context(OpenFile(self._decryptor, self._checker))
+            places.settle()
             self._closing = stack.pop_all()
 
-    def read_into(self, offset: int, out: memoryview, progress: Progress = ignore_progress) -> None:
+    def read_into(
+        self,
+        offset: int,
+        out: memoryview,
+        progress: Progress = ignore_progress,
+        wanted: StillWanted = still_wanted,
+    ) -> None:
         """Fill ``out`` from byte ``offset`` of the file. When this raises, ``out`` is all zeros.
 
-        ``FormatError`` for a range outside the file.
+        ``FormatError`` for a range outside the file; what ``wanted`` raises ends the waiting for a store.
         """
         if offset < 0 or offset + len(out) > self.plan.size:
             raise FormatError(f"{self.plan.path}: bytes {offset} to {offset + len(out)} asked, it has {self.plan.size}")
-        self._file.read_into(offset, out, progress=progress, threads=self._threads)
+        self._file.read_into(offset, out, progress=progress, threads=self._threads, wanted=wanted)
         self._decryptor.trim()  # a session has many files, and reads them one after the other
 
     def pass_on(
-        self, first: int, give: Callable[[int, memoryview], None], progress: Progress = ignore_progress
+        self,
+        first: int,
+        give: Callable[[int, memoryview], None],
+        progress: Progress = ignore_progress,
+        wanted: StillWanted = still_wanted,
     ) -> None:
         """Open and check every segment from ``first`` on; ``give`` gets each once, in no order, in several threads."""
         segments = range(first, self.plan.count)
-        self._file.pass_on(segments, give, progress=progress, threads=self._threads)
+        self._file.pass_on(segments, give, progress=progress, threads=self._threads, wanted=wanted)
         self._decryptor.trim()
 
     def holds(self, i: int, plaintext: memoryview) -> bool:

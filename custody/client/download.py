@@ -16,24 +16,21 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from custody.adapters.file_system import can_sync_whole, sync_whole
 from custody.adapters.small_files import explained
 from custody.client.direct import DirectFile
+from custody.client.parts import PART, Part, another, is_whole, verified
 from custody.client.reading import VerifiedFile
-from custody.errors import ConflictError, IntegrityError, UnavailableError
+from custody.errors import ConflictError, UnavailableError
 from custody.segments.lanes import run_unordered
-from custody.segments.streams import Progress
+from custody.segments.streams import Progress, StillWanted
 
-__all__ = ["PART", "Fetched", "Wanted", "download", "prepare"]
+__all__ = ["Fetched", "Wanted", "download", "prepare"]
 
-PART: Final = ".custody-part"
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""O_NONBLOCK: opening a FIFO that lies there must not wait for its other end."""
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _SMALL: Final = 1 << 20
@@ -42,7 +39,7 @@ _SMALL: Final = 1 << 20
 _AT_ONCE: Final = 4
 """Files under way. A broker gives a session 16 streams, and serves each one better while all have few."""
 
-_GROUP: Final = 512
+_GROUP: Final = 256  # each stays open, and locked, until it has its name
 _GROUP_SIZE: Final = 1 << 30  # bytes: whoever looks at the directory sees files come
 _WORTH: Final = 4
 """Files of a group from which one sync of all is less work than two for each."""
@@ -52,11 +49,13 @@ Fetched = Callable[[str, int], None]
 
 
 class Wanted(NamedTuple):
-    """A file to be put below a directory: its path there, its size in bytes, and how to open it; it is closed again."""
+    """A file to be put below a directory: its path there, its size in bytes, and how to open it, for as long as it is
+    wanted; it is closed again.
+    """
 
     path: str
     size: int
-    open: Callable[[], VerifiedFile | DirectFile]
+    open: Callable[[StillWanted], VerifiedFile | DirectFile]
 
 
 class _StoppedError(Exception):
@@ -78,7 +77,7 @@ def prepare(out: Path, files: Iterable[tuple[str, int]]) -> None:
             part = target.with_name(target.name + PART)
             size += length - (part.lstat().st_size if part.is_file() else 0)
         elif not stat.S_ISREG(target.lstat().st_mode) or target.lstat().st_size != length:
-            raise _another(target)
+            raise another(target)
     with explained(out):
         status = os.statvfs(out)
     free = status.f_bavail * status.f_frsize
@@ -95,20 +94,19 @@ def download(
     progress: Progress,
     present: Progress,
     fetched: Fetched,
-    hurry: threading.Event,
 ) -> None:
     """Put files into their places below ``out``, some at once; callables are told by one thread at a time.
 
-    The first failure ends the others at their next segment; ``hurry`` is set meanwhile, for whoever would try again.
-    Raises ``ConflictError`` where another file is in the place of one, and whatever reading raises; the parts that were
-    checked until then stay for the next run. After a sync that failed none does: what it was about may never have got
-    to the disk, and read back it would look right.
+    The first failure ends the others at their next segment, or within a second or two where they wait. Raises
+    ``ConflictError`` where another file is in the place of one or another fetch has its part, and whatever reading
+    raises; the parts that were checked until then stay for the next run. After a sync that failed none does: what it
+    was about may never have got to the disk, and read back it would look right.
     """
     with explained(out):
         root = os.open(out, _FOLDER)  # before the first write: syncfs tells of what failed since
     try:
         for group in _groups(files):
-            _Group(group, out, root, progress, present, hurry).download(fetched)
+            _Group(group, out, root, progress, present).download(fetched)
     finally:
         os.close(root)
 
@@ -129,15 +127,7 @@ def _groups(files: Sequence[Wanted]) -> Iterator[Sequence[Wanted]]:
 class _Group:
     """Files that are fetched side by side, and named together."""
 
-    def __init__(  # noqa: PLR0917 - one caller
-        self,
-        files: Sequence[Wanted],
-        out: Path,
-        root: int,
-        progress: Progress,
-        present: Progress,
-        hurry: threading.Event,
-    ) -> None:
+    def __init__(self, files: Sequence[Wanted], out: Path, root: int, progress: Progress, present: Progress) -> None:
         self._files = files
         self._out = out
         self._root = root
@@ -146,20 +136,21 @@ class _Group:
         self._telling = threading.Lock()
         self._progress = progress
         self._present = present
-        self._hurry = hurry
+        self._hurry = threading.Event()  # something has failed, and the rest is to end
         self._large = deque(file for file in files if file.size > _SMALL)
         self._small = deque(file for file in files if file.size <= _SMALL)
         self._there: dict[str, int] = {}
-        self._parts: dict[str, Path] = {}  # what is whole and has its name still to come, by path in the version
+        self._parts: dict[str, Part] = {}  # what is whole and has its name still to come, by path in the version
 
     def download(self, fetched: Fetched) -> None:
         """Fetch all, then name all."""
         count = min(_AT_ONCE, len(self._files))
         try:
             run_unordered(count, [self._fetch_some] * count, interrupted=self._hurry.set)
+            self._name()
         finally:
-            self._hurry.clear()
-        self._name()
+            for part in self._parts.values():
+                part.close()
         for file in self._files:
             fetched(file.path, self._there[file.path])
 
@@ -176,7 +167,7 @@ class _Group:
 
     def _fetch(self, wanted: Wanted) -> None:
         try:
-            with closing(wanted.open()) as file:
+            with closing(wanted.open(self._still_wanted)) as file:
                 there = self._fetch_file(file, wanted.path)
         except BaseException as error:
             with self._telling:
@@ -188,41 +179,40 @@ class _Group:
         with self._telling:
             self._there[wanted.path] = there
 
+    def _still_wanted(self) -> None:
+        if self._hurry.is_set():
+            raise UnavailableError("given up, since something else has failed")
+
     def _fetch_file(self, file: VerifiedFile | DirectFile, path: str) -> int:
         """Make one part whole, or find the file in its place; return how many of its bytes were there already."""
         target = _inside(self._out, path)
         if os.path.lexists(target):
             with explained(target):
-                whole = _verified(file, target)
-            if whole < file.plan.count:
-                raise _another(target)
+                if not is_whole(file, target, self._still_wanted):
+                    raise another(target)
             self._tell(self._present, file.plan.size)
             return file.plan.size
         part = target.with_name(target.name + PART)
-        with explained(part):
-            first = min(_verified(file, part), file.plan.count - 1) if os.path.lexists(part) else 0
+        with explained(part), ExitStack() as stack:
+            mine = stack.enter_context(Part(part))
+            first = min(verified(file, mine.descriptor, self._still_wanted), file.plan.count - 1)
             there = file.plan.locate(first).offset
             self._tell(self._present, there)
-            descriptor = os.open(part, _WRITE, 0o600)
-            try:
-                _require_own_file(descriptor, part)
-                os.ftruncate(descriptor, there)
+            os.ftruncate(mine.descriptor, there)
 
-                def give(i: int, data: memoryview) -> None:
-                    if self._hurry.is_set():
-                        raise _StoppedError
-                    _write(descriptor, data, file.plan.locate(i).offset)
+            def give(i: int, data: memoryview) -> None:
+                if self._hurry.is_set():
+                    raise _StoppedError
+                mine.write(data, file.plan.locate(i).offset)
 
-                file.pass_on(first, give, lambda done: self._tell(self._progress, done))
-                if (
-                    not self._together or os.fstat(descriptor).st_dev != self._device
-                ):  # a mount below: not synced with it
-                    with _doubting([part]):
-                        os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            file.pass_on(first, give, lambda done: self._tell(self._progress, done), self._still_wanted)
+            # A mount below is not synced with the rest.
+            if not self._together or os.fstat(mine.descriptor).st_dev != self._device:
+                with _doubting([mine]):
+                    os.fsync(mine.descriptor)
+            stack.pop_all()
         with self._telling:
-            self._parts[path] = part
+            self._parts[path] = mine
         return there
 
     def _tell(self, what: Progress, done: int) -> None:
@@ -231,7 +221,7 @@ class _Group:
 
     def _name(self) -> None:
         """Give all parts their names, each durable before its name is."""
-        parts = self._parts.values()
+        parts = list(self._parts.values())
         if not parts:
             return
         with explained(self._out):
@@ -239,13 +229,10 @@ class _Group:
                 with _doubting(parts):
                     sync_whole(self._root)
             for part in parts:
-                target = part.with_name(part.name.removesuffix(PART))
-                if os.path.lexists(target):  # somebody put it there meanwhile
-                    raise _another(target)
-                part.rename(target)
+                part.name()
             if self._together:
                 sync_whole(self._root)
-            for folder in {above for part in parts for above in _folders(self._out, part.parent)}:
+            for folder in {above for part in parts for above in _folders(self._out, part.path.parent)}:
                 self._sync_folder(folder)
 
     def _sync_folder(self, folder: Path) -> None:
@@ -258,14 +245,14 @@ class _Group:
 
 
 @contextmanager
-def _doubting(parts: Iterable[Path]) -> Iterator[None]:
+def _doubting(parts: Iterable[Part]) -> Iterator[None]:
     """Remove parts when their sync fails: what is in memory only would be found right, and the next sync succeed."""
     try:
         yield
     except OSError:
         for part in parts:
             with suppress(OSError):
-                part.unlink()
+                part.path.unlink()
         raise
 
 
@@ -288,40 +275,3 @@ def _inside(out: Path, path: str) -> Path:
             if folder.is_symlink():
                 raise ConflictError(f"{folder} is a symbolic link", hint="choose another --out")
     return folder / parts[-1]
-
-
-def _verified(file: VerifiedFile | DirectFile, path: Path) -> int:
-    """Count the segments from the start that are there and right; all of them only where nothing follows."""
-    descriptor = os.open(path, _READ)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConflictError(f"{path}: not a regular file", hint="move it away, or choose another --out")
-        whole = file.plan.count
-        if status.st_size != file.plan.size:
-            whole = min(whole - 1, status.st_size // file.plan.segment)
-        buffer = bytearray(min(file.plan.segment, file.plan.size))
-        for i in range(whole):
-            where = file.plan.locate(i)
-            view = memoryview(buffer)[: where.length]
-            if os.preadv(descriptor, [view], where.offset) != where.length or not file.holds(i, view):
-                return i
-        return whole
-    finally:
-        os.close(descriptor)
-
-
-def _another(target: Path) -> ConflictError:
-    return ConflictError(f"{target} exists and is another file", hint="move it away, or choose another --out")
-
-
-def _require_own_file(descriptor: int, path: Path) -> None:
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise IntegrityError(f"{path}: not a private file of this user", hint="move it away")
-
-
-def _write(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        done = os.pwrite(descriptor, data, offset)
-        data, offset = data[done:], offset + done

@@ -11,6 +11,7 @@ from typing import Final
 from custody.client.live import Live
 from custody.errors import DeniedError, IntegrityError, UnavailableError
 from custody.segments.layout import FilePlan
+from custody.segments.streams import StillWanted
 from custody.wire.pieces import Piece
 
 __all__ = ["Feed", "fill"]
@@ -19,10 +20,11 @@ _AT_ONCE: Final = 128 << 20  # bytes
 
 
 class Feed:
-    """Fetches ``segments`` of a file in rising order. One thread uses it; close it."""
+    """Fetches ``segments`` of a file in rising order, for as long as they are wanted. One thread uses it; close it."""
 
-    def __init__(self, live: Live, plan: FilePlan, segments: range) -> None:
+    def __init__(self, live: Live, plan: FilePlan, segments: range, wanted: StillWanted) -> None:
         self._live = live
+        self._wanted = wanted
         self._plan = plan
         self._end = segments.stop
         self._pieces: Generator[Piece, None, None] | None = None
@@ -33,7 +35,7 @@ class Feed:
         """Fill ``out`` with segment ``i``, whole. Raises what ends the session's patience."""
         if not out:
             return  # an empty file has one segment of no bytes
-        trouble = self._live.trouble()
+        trouble = self._live.trouble(self._wanted)
         while True:
             generation = self._live.generation
             try:

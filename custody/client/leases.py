@@ -6,8 +6,9 @@ from typing import Final
 from custody.client.asking import choose_files
 from custody.client.identity import Identity
 from custody.client.link import Link
-from custody.client.live import Live, Note, Start, ignore_note
+from custody.client.live import Live
 from custody.client.session import FileInfo, Session
+from custody.client.starting import Note, Start, ignore_note
 from custody.client.stopping import stop
 from custody.client.versions import get_version
 from custody.documents.content import Content
@@ -76,8 +77,11 @@ class Lease:
             raise DeniedError("no bytes are left in the lease", hint="file a new request")
         start = Start(self.terms, self.id, chosen, ceiling)
         live = Live(self._link, self._identity, start, patience, note)
-        after = self.give_back if return_lease else None
-        return Session(live, after)
+        try:
+            return Session(live, self.give_back if return_lease else None)
+        except BaseException:
+            live.close()
+            raise
 
     def give_back(self, reason: str = "done") -> Receipt:
         """End the lease before its time. Sent again until there is a receipt."""

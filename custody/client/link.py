@@ -17,6 +17,7 @@ from custody.client.settings import Memory, Settings
 from custody.crypto import svid
 from custody.errors import ConfigError, IntegrityError, InterruptedByUser, UnavailableError
 from custody.rules.trust import Seen, Trust
+from custody.segments.streams import StillWanted, still_wanted
 from custody.values import Time
 from custody.wire.calls import Calls
 from custody.wire.pieces import Piece
@@ -25,6 +26,9 @@ __all__ = ["CALL_PATIENCE", "BoundedCalls", "Dial", "Link", "dial"]
 
 CALL_PATIENCE: Final = 60.0
 """Seconds that a call is repeated for while the broker cannot be reached."""
+
+_LOOK: Final = 1.0
+"""Seconds after which whoever waits asks whether it is still worth it."""
 
 _STALL: Final = 60.0
 _SLOWEST: Final = 1 << 20  # bytes per second; a reader slower than this begins a new stream now and then
@@ -109,13 +113,21 @@ class Link:
         """Return pauses for at most ``patience`` seconds from now."""
         return Backoff(self.around.rng, self.around.monotonic() + patience)
 
-    def rest(self, backoff: Backoff) -> bool:
-        """Wait before the next attempt; tell whether there may be one."""
+    def rest(self, backoff: Backoff, wanted: StillWanted = still_wanted) -> bool:
+        """Wait before the next attempt; tell whether there may be one. What ``wanted`` raises ends the waiting."""
         pause = backoff.pause(self.around.monotonic())
         if pause is None:
             return False
-        self.around.sleep(pause)
+        self.wait(pause, wanted)
         return True
+
+    def wait(self, seconds: float, wanted: StillWanted) -> None:
+        """Wait, for as long as it is wanted."""
+        while seconds > 0:
+            wanted()
+            self.around.sleep(min(seconds, _LOOK))
+            seconds -= _LOOK
+        wanted()
 
     @contextmanager
     def borrow(self) -> Iterator[BoundedCalls]:
@@ -137,15 +149,23 @@ class Link:
         finally:
             self._give_back(connection)
 
-    def call(self, do: Callable[[BoundedCalls], _T], *, patience: float = CALL_PATIENCE) -> _T:
-        """Do one call that may be repeated, for ``patience`` seconds while the broker cannot be reached."""
+    def call(
+        self,
+        do: Callable[[BoundedCalls], _T],
+        *,
+        patience: float = CALL_PATIENCE,
+        wanted: StillWanted = still_wanted,
+    ) -> _T:
+        """Do one call that may be repeated, for ``patience`` seconds while the broker cannot be reached, and no longer
+        than it is ``wanted``.
+        """
         backoff = self.backoff(patience)
         while True:
             try:
                 with self.borrow() as calls:
                     return do(calls)
             except UnavailableError:
-                if self._closed or not self.rest(backoff):
+                if self._closed or not self.rest(backoff, wanted):
                     raise
 
     def verify(self, check: Callable[[Trust], _T]) -> _T:

@@ -6,8 +6,8 @@ ceilings of later sessions count what the earlier ones delivered.
 """
 
 import threading
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,44 +16,28 @@ from custody.adapters.http_pool import HttpPool
 from custody.adapters.surroundings import Surroundings
 from custody.client.identity import Identity
 from custody.client.link import Link
-from custody.client.opening import Opened, verify_open
-from custody.crypto import hpke
+from custody.client.opening import Opened
+from custody.client.starting import POLL, SHORT_POLL, Note, Start, Starter, ignore_note
 from custody.crypto.secret import SecretBytes
-from custody.documents.actor import Workload, actor_name
 from custody.documents.content import Content
-from custody.documents.dsse import Envelope, sign
-from custody.documents.request import ranges_of
-from custody.documents.session import OpenSession
-from custody.documents.terms import Terms
+from custody.documents.dsse import Envelope
 from custody.entries.receipt import Receipt
 from custody.errors import (
-    ConfigError,
-    ConflictError,
     CustodyError,
     DeniedError,
     IntegrityError,
     UnavailableError,
 )
-from custody.values import U64, Time
+from custody.segments.streams import StillWanted, still_wanted
 from custody.wire.messages import PlaceReply
 from custody.wire.pieces import Piece
 
-__all__ = ["Live", "Note", "SessionReceipt", "Start", "Trouble", "ignore_note"]
+__all__ = ["Live", "SessionReceipt", "Trouble"]
 
-_NONCE: Final = 32
-_POLL: Final = 25
+_LOOK: Final = 1.0
+"""Seconds after which whoever waits for a turn asks whether it is still worth it."""
 _REOPENINGS: Final = 3
 """Sessions opened in a row without a segment arriving: more would help nobody."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What to open: the lease's terms and id, file indexes, and the most plaintext bytes to be served in all."""
-
-    terms: Terms
-    lease: str
-    files: frozenset[int]
-    ceiling: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +50,14 @@ class SessionReceipt:
     outcome: Receipt | None = None
 
 
-Note = Callable[[str], None]
-"""Told, in one line, of an interruption that is being mended."""
-
-
-def ignore_note(text: str) -> None:
-    """Tell nobody."""
-    del text
-
-
 class Trouble:
-    """How often one piece of work was interrupted; a fresh one for each segment, so that progress starts it anew."""
+    """How often one piece of work was interrupted; a fresh one for each segment, so that progress starts it anew.
 
-    def __init__(self, backoff: Callable[[], Backoff]) -> None:
+    ``wanted`` raises when nobody waits for the work any more.
+    """
+
+    def __init__(self, backoff: Callable[[], Backoff], wanted: StillWanted) -> None:
+        self.wanted: Final = wanted
         self._make = backoff
         self._backoff: Backoff | None = None
         self.reopenings = 0
@@ -98,20 +77,18 @@ class Live:
         self.start = start
         self._note = note
         self._link = link
-        self._identity = identity
+        self._starter = Starter(link, identity, start, note)
         self._patience = patience
         self.pool: Final = HttpPool()
         """Connections to the store, in direct mode."""
-        self.hurry: Final = threading.Event()
-        """Set while something has failed and the rest is to end: what breaks then is not tried again."""
-        self._lock = threading.RLock()
-        self._counting = threading.Lock()
+        self._reopening = threading.Lock()  # held for as long as it takes, and waited for by those who give up in time
+        self._lock = threading.Lock()  # never held while anything is waited for
         self._delivered = 0
         self._closed = False
         self._ended = False
         self._generation = 0
         self._past: list[SessionReceipt] = []
-        self._opened = self._open(start.ceiling, self._backoff())
+        self._opened = self._starter.open(start.ceiling, self._backoff(), still_wanted, POLL)
         self._keys = self._opened  # the first session's serve for all: they belong to the version
 
     @property
@@ -128,9 +105,14 @@ class Live:
                 past.append(SessionReceipt(self._opened.session, self._opened.envelope, self._opened.receipt))
             return past
 
-    def trouble(self) -> Trouble:
-        """Begin to count interruptions of one piece of work."""
-        return Trouble(self._backoff)
+    def trouble(self, wanted: StillWanted = still_wanted) -> Trouble:
+        """Begin to count interruptions of one piece of work, which ends early when it is not ``wanted`` any more."""
+
+        def still() -> None:
+            self.require_open()
+            wanted()
+
+        return Trouble(self._backoff, still)
 
     def digest_key(self, file: int) -> SecretBytes:
         """The key of a file's segment digests; it stays ours to close."""
@@ -145,11 +127,6 @@ class Live:
         """Clocks and entropy."""
         return self._link.around
 
-    def require_patience(self) -> None:
-        """Raise ``UnavailableError`` while ``hurry`` is set, for whoever would wait."""
-        if self.hurry.is_set():
-            raise UnavailableError("given up, since something else has failed")
-
     @property
     def patience(self) -> float:
         """Seconds for which something that fails is tried again; they end with the lease."""
@@ -158,27 +135,27 @@ class Live:
     @property
     def direct(self) -> bool:
         """Whether the job reads the store itself."""
-        return self.start.terms.mode == "direct"
+        return self.start.direct
 
     @property
     def generation(self) -> int:
         """How many sessions were lost so far. Take it before work that may have to be recovered."""
         return self._generation
 
-    def digest_list(self, file: int) -> bytes:
-        """Fetch the digest list of a file; not checked against the content yet."""
-        trouble = self.trouble()
+    def digest_list(self, file: int, size: int, wanted: StillWanted = still_wanted) -> bytes:
+        """Fetch the digest list of a file, at most ``size`` bytes; not checked against the content yet."""
+        trouble = self.trouble(wanted)
         while True:
             generation = self.generation
             try:
                 with self._link.borrow() as calls:
-                    return calls.read_digests(self._opened.session, file)
+                    return calls.read_digests(self._opened.session, file, size)
             except (UnavailableError, DeniedError) as error:
                 self.recover(error, generation, trouble)
 
-    def locate(self, file: int) -> PlaceReply:
+    def locate(self, file: int, wanted: StillWanted = still_wanted) -> PlaceReply:
         """Ask where a file lies, in direct mode. A session that was lost is opened again, and counts again."""
-        trouble = self.trouble()
+        trouble = self.trouble(wanted)
         while True:
             generation = self.generation
             try:
@@ -189,20 +166,19 @@ class Live:
 
     def stream(self, file: int, first: int, count: int) -> Generator[Piece, None, None]:
         """Yield the pieces of ``count`` segments from ``first`` on, of the current session. Close it to end early."""
-        with self._lock:
-            self._require_open()
-            session = self._opened.session
+        self.require_open()
+        session = self._opened.session
         size = count * int(self.content.segment)
         with self._link.borrow() as calls:
             yield from calls.read_within(session, file, first, count, size)
 
     def delivered(self, size: int) -> None:
         """Count plaintext that has arrived and was checked."""
-        with self._counting:
+        with self._lock:
             self._delivered += size
 
     def recover(self, error: CustodyError, generation: int, trouble: Trouble, need: int = 1) -> None:
-        """Return when the work that ``error`` interrupted may be tried again; raise when it may not.
+        """Return when the work that ``error`` interrupted may be tried again; raise when it may not, or is not wanted.
 
         A broken connection is waited for; the link makes a new one. A session that the broker no longer knows, or that
         has no bytes left because some were sent and lost, is opened again, unless another thread has done so or less
@@ -210,11 +186,10 @@ class Live:
         """
         if isinstance(error, UnavailableError):
             self._note(f"interrupted: {error.message}; trying again")
-            if self._closed or self.hurry.is_set() or not self._link.rest(trouble.backoff):
+            if not self._link.rest(trouble.backoff, trouble.wanted):
                 raise error
             return
-        with self._lock:
-            self._require_open()
+        with self._turn(trouble.wanted):
             if generation != self._generation:
                 return
             trouble.reopenings += 1
@@ -223,118 +198,64 @@ class Live:
                 raise error
             self._note(f"the session ended: {error.message}; opening another")
             self._end()
-            self._opened = self._open(left, trouble.backoff)
-            self._ended = False
-            self._generation += 1
-            self._opened.close()
+            self._go_on(self._starter.open(left, trouble.backoff, trouble.wanted, SHORT_POLL))
+
+    @contextmanager
+    def _turn(self, wanted: StillWanted) -> Iterator[None]:
+        """Wait until no other thread opens a session, for as long as it is wanted."""
+        while not self._reopening.acquire(timeout=_LOOK):
+            wanted()
+        try:
+            wanted()
+            yield
+        finally:
+            self._reopening.release()
+
+    def _go_on(self, opened: Opened) -> None:
+        """Go on with another session, unless all was closed while it was opened."""
+        opened.close()  # the first one's keys serve for all
+        with self._lock:
+            if not self._closed:
+                self._opened = opened
+                self._ended = False
+                self._generation += 1
+                return
+        self._starter.abandon(opened.session)
+        self.require_open()
 
     def close(self) -> None:
-        """End the session at the broker, if it answers, and wipe the keys. Reads under way fail."""
+        """End the session at the broker, if it answers, and wipe the keys. Reads under way fail, and whoever waits to
+        go on gives up.
+        """
         with self._lock:
             if self._closed:
                 return
-            self._end()
             self._closed = True
+        try:
+            self._end()
+        finally:
             self._keys.close()
             self.pool.close()
 
     def _end(self) -> None:
         """Tell the broker that the current session is over, so that only what was served counts; keep its receipts."""
-        if self._ended:
-            return
-        self._ended = True
-        outcome: Receipt | None = None
-        session = self._opened.session
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            place, opened = len(self._past), self._opened
+            self._past.append(SessionReceipt(opened.session, opened.envelope, opened.receipt))
         with suppress(CustodyError):  # it may be gone already; then its whole ceiling counts
-            receipt = self._link.call(lambda calls: calls.close_session(session), patience=0)
-            self._link.verify(lambda trust: _require_outcome(trust.check(receipt).entry.session, session))
-            outcome = receipt
-        self._past.append(SessionReceipt(session, self._opened.envelope, self._opened.receipt, outcome))
+            outcome = self._link.call(lambda calls: calls.close_session(opened.session), patience=0)
+            self._link.verify(lambda trust: _require_outcome(trust.check(outcome).entry.session, opened.session))
+            self._past[place] = SessionReceipt(opened.session, opened.envelope, opened.receipt, outcome)
 
     def _backoff(self) -> Backoff:
         """Patience ends with the lease."""
         return self._link.backoff(self.patience)
 
-    def _open(self, ceiling: int, backoff: Backoff) -> Opened:
-        """Open a session, however long the broker is away or waits for shares, within the backoff's time."""
-        while True:
-            try:
-                return self._attempt(ceiling)
-            except UnavailableError as error:
-                self._note(f"not opened yet: {error.message}; trying again")
-                if not self._link.rest(backoff):
-                    raise
-            except DeniedError as error:
-                ceiling = self._reconsider(error, ceiling, backoff)
-
-    def _attempt(self, ceiling: int) -> Opened:
-        """Sign a new open document and send it once. One whose answer was lost is ended, for nobody will use it."""
-        with ExitStack() as stack:
-            seed: SecretBytes | None = None
-            if self.direct:
-                rng = self._link.around.rng
-                seed = stack.enter_context(SecretBytes.take_bytes(rng(hpke.SEED_SIZE)))
-            return self._ask(self._sign(ceiling, seed), seed)
-
-    def _ask(self, envelope: Envelope, seed: SecretBytes | None) -> Opened:
-        terms, lease = self.start.terms, self.start.lease
-        try:
-            reply = self._link.call(lambda calls: calls.open_session(envelope), patience=0)
-            return self._link.verify(lambda trust: verify_open(trust, terms, lease, envelope, reply, seed=seed))
-        except DeniedError:
-            raise  # it was not opened
-        except ConflictError as error:
-            raise UnavailableError(error.message, hint=error.hint) from error
-        except CustodyError:
-            with suppress(CustodyError):
-                self._link.call(lambda calls: calls.close_session(envelope.digest), patience=0)
-            raise
-
-    def _sign(self, ceiling: int, seed: SecretBytes | None) -> Envelope:
-        credential = self._identity.credential()
-        beneficiary = self.start.terms.beneficiary
-        if not isinstance(credential.actor, Workload) or credential.actor.spiffe != beneficiary:
-            who = actor_name(credential.actor)
-            raise ConfigError(f"the lease is for {beneficiary}, but this is {who}", hint="run it where that job runs")
-        document = OpenSession(
-            deployment=self._link.settings.deployment,
-            lease=self.start.lease,
-            files=ranges_of(self.start.files),
-            bytes=U64(ceiling),
-            nonce=self._link.around.rng(_NONCE).hex(),
-            xwing=None if seed is None else hpke.public_key(seed),
-            workload=credential.actor,
-            issued=Time(self._link.now()),
-        )
-        return sign(document, [credential.signer])
-
-    def _reconsider(self, error: DeniedError, ceiling: int, backoff: Backoff) -> int:
-        """Return the ceiling to try again with, once trying again makes sense; raise ``error`` when it does not.
-
-        It does while the lease is granted and not open: before its time, or while custodians send their shares. The
-        phase is the broker's word; believed wrongly, it costs time only.
-        """
-        terms, link = self.start.terms, self._link
-        view = link.call(lambda calls: calls.get_request(terms.request))
-        left = int(terms.bytes) - view.bytes_spent
-        if view.phase == "open" and 0 < left < ceiling and not self.direct:
-            return left  # a session that was lost counts its whole ceiling
-        patient = backoff.deadline - link.around.monotonic()
-        early = int(terms.not_before) - link.now()
-        if view.phase != "granted" or patient <= 0 or early > patient:
-            raise error
-        self._note(f"not opened yet: {error.message}; waiting")
-        if early > 0:
-            link.around.sleep(early)
-            return ceiling
-        wait = max(0, min(_POLL, int(patient)))
-        seen = len(view.receipts)
-        link.call(lambda calls: calls.get_request(terms.request, seen=seen, wait_seconds=wait), patience=patient)
-        if not link.rest(backoff):
-            raise error
-        return min(ceiling, left) if left > 0 else ceiling
-
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raise ``ValueError`` once the session was closed."""
         if self._closed:
             raise ValueError("the session was closed")
 

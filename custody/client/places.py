@@ -21,6 +21,7 @@ from custody.client.live import Live
 from custody.errors import ConfigError, IntegrityError, NotFoundError
 from custody.ports import BlobReader, Pinned, Presigned
 from custody.segments.layout import FilePlan
+from custody.segments.streams import StillWanted, still_wanted
 
 __all__ = ["Places"]
 
@@ -34,15 +35,23 @@ _Which = Literal["ciphertext", "digests"]
 
 
 class Places:
-    """The two blobs of one file of a direct session."""
+    """The two blobs of one file of a direct session.
 
-    def __init__(self, live: Live, plan: FilePlan) -> None:
+    ``wanted`` may end the waiting until ``settle`` is called: the file is opened for somebody, and kept for others.
+    """
+
+    def __init__(self, live: Live, plan: FilePlan, wanted: StillWanted) -> None:
         self._live = live
         self._plan = plan
-        self._place = live.locate(plan.index)
+        self._wanted = wanted
+        self._place = live.locate(plan.index, wanted)
         self._lock = threading.Lock()
         self._fresh: set[str] = {"ciphertext", "digests"}
         """URLs of ``_place`` that nobody has used yet."""
+
+    def settle(self) -> None:
+        """From now on only the end of the session, and who reads, end the waiting."""
+        self._wanted = still_wanted
 
     @property
     def local(self) -> bool:
@@ -65,7 +74,11 @@ class Places:
         live = self._live
         patience = max(_LEAST, live.patience)
         sign = self._signing(which)
-        return closing(HttpBlob(blob, sign, live.pool, live.around, patience=patience, wanted=live.require_patience))
+        return closing(HttpBlob(blob, sign, live.pool, live.around, patience=patience, wanted=self._still_wanted))
+
+    def _still_wanted(self) -> None:
+        self._live.require_open()
+        self._wanted()
 
     def _signing(self, which: _Which) -> Callable[[], Presigned]:
         def sign() -> Presigned:

@@ -13,7 +13,7 @@ counts twice in the lease.
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, closing, suppress
 from typing import Final
 
@@ -22,9 +22,10 @@ from custody.client.live import Live
 from custody.crypto.sodium import wipe
 from custody.errors import CustodyError, FormatError, IntegrityError
 from custody.segments.buffers import BufferPool
+from custody.segments.lanes import helping
 from custody.segments.layout import FilePlan
 from custody.segments.open import SegmentChecker
-from custody.segments.streams import Progress, ignore_progress
+from custody.segments.streams import Progress, StillWanted, ignore_progress, still_wanted
 
 __all__ = ["Kept", "VerifiedFile"]
 
@@ -38,6 +39,7 @@ class Kept:
     def __init__(self, most: int) -> None:
         self._most = most
         self._size = 0
+        self._closed = False
         self._lock = threading.Lock()
         self._segments: OrderedDict[tuple[int, int], bytearray] = OrderedDict()
 
@@ -52,8 +54,11 @@ class Kept:
             return True
 
     def put(self, file: int, segment: int, data: bytearray) -> None:
-        """Keep a checked segment; takes it over."""
+        """Keep a checked segment; takes it over. After ``close`` it is wiped."""
         with self._lock:
+            if self._closed:
+                wipe(data)
+                return
             old = self._segments.pop((file, segment), None)
             if old is not None:
                 self._forget(old)
@@ -65,6 +70,7 @@ class Kept:
     def close(self) -> None:
         """Wipe everything."""
         with self._lock:
+            self._closed = True
             while self._segments:
                 self._forget(self._segments.popitem()[1])
 
@@ -83,21 +89,31 @@ class VerifiedFile:
         self._kept = kept
         self._spare = BufferPool(min(plan.segment, plan.size))
 
-    def read_into(self, offset: int, out: memoryview, progress: Progress = ignore_progress) -> None:
+    def read_into(
+        self,
+        offset: int,
+        out: memoryview,
+        progress: Progress = ignore_progress,
+        wanted: StillWanted = still_wanted,
+    ) -> None:
         """Fill ``out`` from byte ``offset`` of the file. When this raises, ``out`` is all zeros.
 
-        ``FormatError`` for a range outside the file.
+        ``FormatError`` for a range outside the file; what ``wanted`` raises ends the waiting for the broker.
         """
         if offset < 0 or offset + len(out) > self.plan.size:
             raise FormatError(f"{self.plan.path}: bytes {offset} to {offset + len(out)} asked, it has {self.plan.size}")
         try:
-            self._read(offset, out, progress)
+            self._read(offset, out, progress, wanted)
         except BaseException:
             wipe(out)
             raise
 
     def pass_on(
-        self, first: int, give: Callable[[int, memoryview], None], progress: Progress = ignore_progress
+        self,
+        first: int,
+        give: Callable[[int, memoryview], None],
+        progress: Progress = ignore_progress,
+        wanted: StillWanted = still_wanted,
     ) -> None:
         """Fetch and check every segment from ``first`` on; ``give`` gets each once, in order, in a helper thread."""
 
@@ -109,7 +125,8 @@ class VerifiedFile:
         segments = range(first, self.plan.count)
         with ExitStack() as stack:
             buffers = [stack.enter_context(self._spare.take()) for _ in range(min(_AHEAD, max(1, len(segments))))]
-            self._pump(segments, lambda i: buffers[i % len(buffers)][: self.plan.locate(i).length], work, len(buffers))
+            count = len(buffers)
+            self._pump(segments, lambda i: buffers[i % count][: self.plan.locate(i).length], work, count, wanted)
 
     def holds(self, i: int, plaintext: memoryview) -> bool:
         """Tell whether ``plaintext`` is segment ``i``; wipes it where it is not."""
@@ -123,21 +140,21 @@ class VerifiedFile:
         """Wipe the spare buffers."""
         self._spare.close()
 
-    def _read(self, offset: int, out: memoryview, progress: Progress) -> None:
+    def _read(self, offset: int, out: memoryview, progress: Progress, wanted: StillWanted) -> None:
         segments = self.plan.covering(offset, len(out))
         whole = [i for i in segments if self._inside(i, offset, out)]
         first, last = (whole[0], whole[-1] + 1) if whole else (segments.stop, segments.stop)
         for i in range(segments.start, min(first, segments.stop)):
-            self._part(i, offset, out, progress)
+            self._part(i, offset, out, progress, wanted)
 
         def work(i: int, buffer: memoryview) -> None:
             self._checker.check(i, buffer)
             progress(len(buffer))
 
         if whole:
-            self._pump(range(first, last), lambda i: self._target(i, offset, out), work, _AHEAD)
+            self._pump(range(first, last), lambda i: self._target(i, offset, out), work, _AHEAD, wanted)
             for i in range(last, segments.stop):
-                self._part(i, offset, out, progress)
+                self._part(i, offset, out, progress, wanted)
 
     def _pump(
         self,
@@ -145,6 +162,7 @@ class VerifiedFile:
         buffer: Callable[[int], memoryview],
         work: Callable[[int, memoryview], None],
         ahead: int,
+        wanted: StillWanted,
     ) -> None:
         """Fetch here, work in a helper thread, at most ``ahead`` segments apart. Ends with no work under way."""
         pending: deque[Future[int]] = deque()
@@ -153,7 +171,8 @@ class VerifiedFile:
             work(i, target)
             return fetched
 
-        with ThreadPoolExecutor(1, "custody-check") as helper, closing(Feed(self._live, self.plan, segments)) as feed:
+        feeding = closing(Feed(self._live, self.plan, segments, wanted))
+        with helping("custody-check") as helper, feeding as feed:
             try:
                 for i in segments:
                     if len(pending) == ahead:
@@ -173,7 +192,7 @@ class VerifiedFile:
                         self._live.delivered(future.result())
                 raise
 
-    def _part(self, i: int, offset: int, out: memoryview, progress: Progress) -> None:
+    def _part(self, i: int, offset: int, out: memoryview, progress: Progress, wanted: StillWanted) -> None:
         """Fill the part of ``out`` that lies in a segment of which only a part is wanted."""
         where = self.plan.locate(i)
         start = max(0, where.offset - offset)
@@ -181,7 +200,7 @@ class VerifiedFile:
         skip = offset + start - where.offset
         if not self._kept.copy(self.plan.index, i, skip, out[start:end]):
             data = bytearray(where.length)
-            with closing(Feed(self._live, self.plan, range(i, i + 1))) as feed:
+            with closing(Feed(self._live, self.plan, range(i, i + 1), wanted)) as feed:
                 feed.fetch(i, memoryview(data))
             self._checker.check(i, memoryview(data))
             self._live.delivered(len(data))

@@ -1,6 +1,7 @@
 """A session: the files of a lease, readable. Everything it returns was checked against the sealer's digests first."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +14,13 @@ from custody.client.download import Fetched, Wanted, download, prepare
 from custody.client.frameworks import Framework
 from custody.client.live import Live, SessionReceipt
 from custody.client.reading import Kept, VerifiedFile
+from custody.crypto.sodium import wipe
 from custody.documents.content import Content
 from custody.errors import NotFoundError
 from custody.segments.layout import FilePlan
 from custody.segments.open import SegmentChecker
 from custody.segments.shelf import Shelf
-from custody.segments.streams import Progress, ignore_progress
+from custody.segments.streams import Progress, StillWanted, ignore_progress, still_wanted
 
 __all__ = ["FileInfo", "Session"]
 
@@ -77,18 +79,29 @@ class Session:
         return bytes(data)
 
     def readinto(
-        self, path: str, buffer: bytearray | memoryview, offset: int = 0, *, progress: Progress = ignore_progress
+        self,
+        path: str,
+        buffer: bytearray | memoryview,
+        offset: int = 0,
+        *,
+        progress: Progress = ignore_progress,
+        wanted: StillWanted = still_wanted,
     ) -> int:
         """Fill ``buffer`` from byte ``offset`` of a file and return its length.
 
-        Whole segments arrive in place. When this raises, the buffer is all zeros: ``IntegrityError`` names the segment
+        Whole segments arrive in place. ``wanted`` is called now and then while the broker or the store is waited for;
+        what it raises ends the waiting. When this raises, the buffer is all zeros: ``IntegrityError`` names the segment
         that is not the sealer's; ``DeniedError`` says that the lease is over, revoked or used up; ``UnavailableError``
         that the broker stayed away; ``FormatError`` that the range lies outside the file.
         """
         out = memoryview(buffer).cast("B")
-        index = self._index(path)
-        with self._files.lend(index, partial(self._opened, index)) as file:
-            file.read_into(offset, out, progress)
+        try:
+            index = self._index(path)
+            with self._files.lend(index, partial(self._opened, index, wanted)) as file:
+                file.read_into(offset, out, progress, wanted)
+        except BaseException:  # whatever lay in the buffer before
+            wipe(out)
+            raise
         return len(out)
 
     def load_tensors(
@@ -145,14 +158,14 @@ class Session:
             progress=progress,
             present=present or progress,
             fetched=fetched or _ignore_fetched,
-            hurry=self._live.hurry,
         )
 
     def close(self) -> None:
         """End the session: the broker logs what was served, keys and kept plaintext are wiped here."""
-        self._live.close()
-        self._kept.close()
-        self._files.close()
+        with ExitStack() as stack:  # each of them, also when the user interrupts the broker's answer
+            stack.callback(self._files.close)
+            stack.callback(self._kept.close)
+            self._live.close()
         after, self._after = self._after, None
         if after is not None:
             after()
@@ -171,12 +184,12 @@ class Session:
             raise NotFoundError(f"the session has no file {path[:100]!a}")
         return index
 
-    def _opened(self, index: int) -> VerifiedFile | DirectFile:
+    def _opened(self, index: int, wanted: StillWanted) -> VerifiedFile | DirectFile:
         """Open a file: its digest list is fetched and compared with the content."""
         plan = FilePlan.of(self.content, index)
         if self._live.direct:
-            return DirectFile(self._live, plan)
-        digests = self._live.digest_list(index)
+            return DirectFile(self._live, plan, wanted)
+        digests = self._live.digest_list(index, plan.digests_size, wanted)
         expected = self.content.files[index].digests
         checker = SegmentChecker(plan, self._live.digest_key(index), digests, expected)
         return VerifiedFile(self._live, plan, checker, self._kept)

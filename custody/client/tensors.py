@@ -8,8 +8,10 @@ is used.
 Every byte is checked by the session before it is seen here, the header's bytes as well.
 """
 
+import threading
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -17,9 +19,10 @@ from custody.client.frameworks import Framework, View, viewer
 from custody.client.tensor_header import LENGTH_SIZE, Header, Tensor, header_length, parse_header
 from custody.crypto.sodium import wipe
 from custody.documents.content import Content
-from custody.errors import NotFoundError
+from custody.errors import NotFoundError, UnavailableError
 from custody.segments.buffers import huge_buffer
-from custody.segments.streams import Progress
+from custody.segments.lanes import helping
+from custody.segments.streams import Progress, StillWanted, still_wanted
 
 __all__ = ["Names", "Readable", "load", "read_header", "walk"]
 
@@ -45,7 +48,9 @@ class Readable(Protocol):
         """Bytes of a file."""
         ...
 
-    def readinto(self, path: str, buffer: memoryview, offset: int, /, *, progress: Progress) -> int:
+    def readinto(
+        self, path: str, buffer: memoryview, offset: int, /, *, progress: Progress, wanted: StillWanted = still_wanted
+    ) -> int:
         """Fill the buffer from byte ``offset``, all of it checked, or raise and leave zeros."""
         ...
 
@@ -91,7 +96,7 @@ def load(session: Readable, path: str, names: Names | None, framework: Framework
     header = read_header(session, path)
     runs, size = _layout(_chosen(header, names), header.start)
     buffer = huge_buffer(size)
-    return dict(_fill(session, path, runs, buffer, view, progress))
+    return dict(_fill(session, path, runs, buffer, view, progress, still_wanted))
 
 
 def walk(  # noqa: PLR0917 - as Session.walk_tensors
@@ -109,27 +114,42 @@ def _walk(
 ) -> Generator[tuple[str, Any], None, None]:
     largest = max((size for _, size in batches), default=0)
     buffers = [huge_buffer(largest) for _ in batches[:2]]
+    over = threading.Event()
+
+    def wanted() -> None:
+        if over.is_set():
+            raise UnavailableError("given up: nobody asks for more tensors")
+
+    def told(done: int) -> None:
+        wanted()
+        progress(done)
 
     def fill(k: int) -> list[tuple[str, Any]]:
         runs, size = batches[k]
-        return _fill(session, path, runs, buffers[k % 2][:size], view, progress)
+        return _fill(session, path, runs, buffers[k % 2][:size], view, told, wanted)
 
-    with ThreadPoolExecutor(1, "custody-ahead") as helper:
-        ahead: Future[list[tuple[str, Any]]] | None = None
-        try:
+    try:
+        with helping("custody-ahead") as helper, ExitStack() as leaving:
+            leaving.callback(over.set)
+            ahead: Future[list[tuple[str, Any]]] | None = None
             for k in range(len(batches)):
                 ready = (ahead or helper.submit(fill, k)).result()
                 # The other buffer is free: whoever asked for more is done with what was in it.
                 ahead = helper.submit(fill, k + 1) if k + 1 < len(batches) else None
                 yield from ready
-        finally:
-            helper.shutdown(wait=True)
-            for buffer in buffers:
-                wipe(buffer)
+    finally:
+        for buffer in buffers:
+            wipe(buffer)
 
 
 def _fill(  # noqa: PLR0917 - both ways in
-    session: Readable, path: str, runs: Sequence[_Run], buffer: memoryview, view: View, progress: Progress
+    session: Readable,
+    path: str,
+    runs: Sequence[_Run],
+    buffer: memoryview,
+    view: View,
+    progress: Progress,
+    wanted: StillWanted,
 ) -> list[tuple[str, Any]]:
     # Views first: a type that the framework lacks is said before anything is fetched.
     views = [(tensor.name, view(tensor, run.place(tensor, buffer))) for run in runs for tensor in run.tensors]
@@ -137,7 +157,7 @@ def _fill(  # noqa: PLR0917 - both ways in
     try:
         for run in runs:
             done.append(run)
-            session.readinto(path, buffer[run.at : run.at + run.size], run.start, progress=progress)
+            session.readinto(path, buffer[run.at : run.at + run.size], run.start, progress=progress, wanted=wanted)
     except BaseException:
         for run in done:
             wipe(buffer[run.at : run.at + run.size])

@@ -14,12 +14,14 @@ Where the order matters to nobody, as when memory is filled, ``run_unordered`` h
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from itertools import count as numbers
 from typing import Protocol
 
-__all__ = ["Lane", "Step", "run_lanes", "run_unordered"]
+__all__ = ["Lane", "Step", "helping", "run_lanes", "run_unordered"]
 
 Step = Callable[[int], None]
 """What is done with a segment, told its number."""
@@ -67,6 +69,43 @@ def run_unordered(count: int, works: Sequence[Step], *, interrupted: Callable[[]
     """
     run = _Free(count, interrupted)
     _drive(run, [partial(run.drive, work) for work in works])
+
+
+@contextmanager
+def helping(name: str) -> Iterator[ThreadPoolExecutor]:
+    """Have one more thread for the length of a block.
+
+    The end of the block waits for what it was given to do, however often the user interrupts that: nobody touches a
+    buffer or a descriptor behind the back of whoever takes it next.
+    """
+    helper = ThreadPoolExecutor(1, name)
+    try:
+        yield helper
+    finally:
+        _outwait(helper)
+
+
+def _outwait(helper: ThreadPoolExecutor) -> None:
+    """Wait until a thread has nothing to do, then raise what interrupted that. Python takes a thread for ended when a
+    ``join`` is interrupted, so a last task is waited for instead.
+    """
+    last: Future[None] | None = None
+    interrupted: BaseException | None = None
+    while last is None or not last.done():
+        try:
+            last = last or helper.submit(_nothing)
+            last.result()
+        except RuntimeError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below
+            interrupted = error
+    helper.shutdown(wait=False)
+    if interrupted is not None:
+        raise interrupted
+
+
+def _nothing() -> None:
+    """The last task: all others are done when it is."""
 
 
 class _Failing(Protocol):

@@ -123,15 +123,21 @@ class OpenFile:
         return length
 
     def read_into(
-        self, offset: int, out: memoryview, *, progress: Progress = ignore_progress, threads: int = 2
+        self,
+        offset: int,
+        out: memoryview,
+        *,
+        progress: Progress = ignore_progress,
+        threads: int = 2,
+        wanted: StillWanted = still_wanted,
     ) -> None:
         """Fill ``out`` with the plaintext from ``offset``, in bytes. Whole segments are decrypted in place, uncopied.
 
         Read as the module says. When this raises, ``out`` is all zeros, and the error is that of the first segment that
-        is wrong. ``ValueError`` for a range outside the file.
+        is wrong, or what ``wanted`` raises while a store is waited for. ``ValueError`` for a range outside the file.
         """
         runs = self._runs(self.plan.covering(offset, len(out)), threads)
-        given_up = _GivenUp()
+        given_up = _GivenUp(wanted)
         fill = _Fill(self, self._plain, runs, offset, out, progress, given_up.check)
         try:
             run_unordered(len(runs), [fill.work] * max(1, min(threads, len(runs))), interrupted=given_up.set)
@@ -139,13 +145,21 @@ class OpenFile:
             wipe(out)
             raise
 
-    def pass_on(self, segments: range, give: Give, *, progress: Progress = ignore_progress, threads: int = 2) -> None:
+    def pass_on(
+        self,
+        segments: range,
+        give: Give,
+        *,
+        progress: Progress = ignore_progress,
+        threads: int = 2,
+        wanted: StillWanted = still_wanted,
+    ) -> None:
         """Have ``give`` take each segment once, checked, in no order and from several threads; then wipe it.
 
         Some are fetched and opened while others are given, and as many are in memory as there are threads.
         """
         runs = self._runs(segments, threads)
-        telling, given_up = threading.Lock(), _GivenUp()
+        telling, given_up = threading.Lock(), _GivenUp(wanted)
 
         def work(k: int) -> None:
             with self._plain.take() as buffer:
@@ -224,11 +238,16 @@ class _CopyLane:
 
 
 class _GivenUp(threading.Event):
-    """Set when the caller was interrupted: who waits for a store then is not to wait on."""
+    """Set when the caller was interrupted: who waits for a store then is not to wait on, nor when nobody wants it."""
+
+    def __init__(self, wanted: StillWanted) -> None:
+        super().__init__()
+        self._wanted = wanted
 
     def check(self) -> None:
         if self.is_set():
             raise UnavailableError("given up: the reader was interrupted")
+        self._wanted()
 
 
 class _Fill:

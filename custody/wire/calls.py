@@ -125,18 +125,29 @@ class Calls(UploadCalls):
         finally:
             call.cancel()
 
-    def read_digests(self, session: str, file: int) -> bytes:
-        """The digest list of a file, not yet checked against the content."""
+    def read_digests(self, session: str, file: int, size: int) -> bytes:
+        """The digest list of a file, not yet checked against the content. ``FormatError`` for more than ``size`` bytes:
+        whoever sends them may send for ever.
+        """
         message = pb.ReadDigestsRequest(session=session, file=file)
+        digests = bytearray()
+        call = self._stub.ReadDigests(message, timeout=DEADLINE * 10)
         try:
-            return b"".join(piece.data for piece in self._stub.ReadDigests(message, timeout=DEADLINE * 10))
+            for piece in call:
+                digests += piece.data
+                if len(digests) > size:
+                    raise FormatError(f"the broker sent more than the {size} bytes of digests that file {file} has")
         except grpc.RpcError as error:
             raise_from_rpc(error, self.address)
+        finally:
+            call.cancel()
+        return bytes(digests)
 
     def locate(self, session: str, file: int) -> PlaceReply:
         """Where a direct session's job reads a file."""
         return place_from(self._call(self._stub.Locate, pb.LocateRequest(session=session, file=file)))
 
-    def close_session(self, session: str) -> Receipt:
+    def close_session(self, session: str, *, deadline: float = DEADLINE) -> Receipt:
         """End a session; the receipt is of its outcome."""
-        return receipt_from(self._call(self._stub.CloseSession, pb.CloseSessionRequest(session=session)))
+        message = pb.CloseSessionRequest(session=session)
+        return receipt_from(self._call(self._stub.CloseSession, message, deadline=deadline))

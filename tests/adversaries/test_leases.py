@@ -115,7 +115,7 @@ def test_files_and_segments_outside_the_session(site: Site, sealed: Sealed) -> N
             with pytest.raises(DeniedError, match="not in this session"):
                 list(job.read(session, file))
             with pytest.raises(DeniedError, match="not in this session"):
-                job.read_digests(session, file)
+                job.read_digests(session, file, 1 << 20)
         for first, count in ((1, 1), (0, 2), (2**64 - 1, 0), (2**63, 2**63 - 1)):
             with pytest.raises(FormatError, match="has segments 0 to 0"):
                 list(job.read(session, 0, first, count))
@@ -133,7 +133,7 @@ def test_reading_after_the_end(site: Site, sealed: Sealed) -> None:
         outcome = job.close_session(session).entry
         acts: tuple[Callable[[], object], ...] = (
             lambda: site.read(job, session, 0),
-            lambda: job.read_digests(session, 0),
+            lambda: job.read_digests(session, 0, 1 << 20),
         )
         for act in acts:
             with pytest.raises(DeniedError, match="no such session"):

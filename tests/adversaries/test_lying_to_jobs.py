@@ -133,7 +133,7 @@ def test_weights_with_digests_that_fit_them(site: Site, lease: str, other: tuple
     liar = job(
         site,
         read_within=lambda self, _session, *rest: BoundedCalls.read_within(self, reply.session, *rest),
-        read_digests=lambda self, _session, file: Calls.read_digests(self, reply.session, file),
+        read_digests=lambda self, _session, *rest: Calls.read_digests(self, reply.session, *rest),
         open_session=lambda self, envelope: replace(Calls.open_session(self, envelope), digest_keys=reply.digest_keys),
     )
     with pytest.raises(IntegrityError, match=r"weights\.bin: digest list"):

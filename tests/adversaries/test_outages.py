@@ -89,7 +89,8 @@ def test_a_job_that_reads_while_its_session_waits_for_witnesses(site: Site, seal
             opening = pool.submit(job.open_session, document)
             while document.digest not in {entry.session for entry in malice.entries(site)}:
                 pass
-            for call in (lambda: next(job.read(document.digest, 1)), lambda: job.read_digests(document.digest, 1)):
+            of_file = (document.digest, 1)
+            for call in (lambda: next(job.read(*of_file)), lambda: job.read_digests(*of_file, 1 << 20)):
                 with pytest.raises(DeniedError, match="no such session"):
                     call()
             assert not opening.done()

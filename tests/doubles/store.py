@@ -12,7 +12,7 @@ from custody.errors import UnavailableError
 from custody.ports import BlobReader, BlobWriter, Store
 from custody.segments.streams import Forward, StillWanted, still_wanted
 
-__all__ = ["Dead", "Fault", "FaultyOs", "FaultyStore", "LongBlob", "MemoryBlob", "makes_a_file"]
+__all__ = ["Dead", "DownBlob", "Fault", "FaultyOs", "FaultyStore", "LongBlob", "MemoryBlob", "makes_a_file"]
 
 _T = TypeVar("_T")
 
@@ -51,6 +51,22 @@ class MemoryBlob:
 
     def close(self) -> None:
         pass
+
+
+class DownBlob(MemoryBlob):
+    """A near store that answers nothing beyond the header until it is mended."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        super().__init__(data)
+        self._down = True
+
+    def mend(self) -> None:
+        self._down = False
+
+    def read_into(self, offset: int, buffer: memoryview, /) -> None:
+        if offset and self._down:
+            raise UnavailableError("store: it has gone")
+        super().read_into(offset, buffer)
 
 
 class LongBlob(MemoryBlob):

@@ -20,7 +20,6 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 from random import Random
-from threading import Event
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -30,7 +29,8 @@ from custody.adapters.surroundings import Surroundings
 from custody.broker.reading import fetch_segments, read_digests, read_segment
 from custody.broker.sessions import Session
 from custody.client.direct import DirectFile
-from custody.client.download import PART, Wanted, download
+from custody.client.download import Wanted, download
+from custody.client.parts import PART
 from custody.errors import CustodyError
 from custody.segments.open import SegmentChecker
 from custody.segments.streams import ignore_progress, still_wanted
@@ -229,11 +229,11 @@ class _Read(_Reader):
             content=SimpleNamespace(files=[self._sealed.content]),
             digest_key=lambda _: self._sealed.digest_key,
             file_key=lambda _: self._sealed.file_key,
-            locate=lambda _: PlaceReply("", *(store.presign_get(blob, 60) for blob in blobs)),
+            locate=lambda *_: PlaceReply("", *(store.presign_get(blob, 60) for blob in blobs)),
             patience=15.0,
             pool=pool,
             around=around,
-            require_patience=still_wanted,
+            require_open=still_wanted,
         )
         self._stack = stack
         self._file: DirectFile | None = None
@@ -269,7 +269,6 @@ class _Download(_Read):
                 progress=ignore_progress,
                 present=ignore_progress,
                 fetched=lambda _path, _there: None,
-                hurry=Event(),
             )
         except CustodyError as error:
             return "a file that was refused has its name" if target.exists() else "", error

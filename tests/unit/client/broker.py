@@ -201,7 +201,7 @@ class Broker:
         keys = {index: self.keys[index] for index in files}
         return OpenReply(envelope.digest, self.log.receipt_of(entry), content, keys)
 
-    def read_digests(self, session: str, file: int) -> bytes:
+    def read_digests(self, session: str, file: int, size: int) -> bytes:
         self._session(session)
         return self.lists[file]
 
@@ -226,7 +226,7 @@ class Broker:
                 end = min(begin + half, where.length)
                 yield pb.Segment(segment=i, offset=begin, data=data[where.offset + begin : where.offset + end])
 
-    def close_session(self, session: str) -> Receipt:
+    def close_session(self, session: str, *, deadline: float = 30.0) -> Receipt:
         live = self._session(session)
         del self.sessions[session]
         return self.log.receipt_of(self.case.end(session, *sorted(live.served.items())))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from custody.client import download
-from custody.client.download import PART, prepare
+from custody.client.download import prepare
+from custody.client.parts import PART
 from custody.client.reading import VerifiedFile
 from custody.client.session import Session
 from custody.errors import ConflictError, CustodyError, IntegrityError, UnavailableError
@@ -168,7 +169,23 @@ def test_small_files_are_under_way_side_by_side(broker: Broker, tmp_path: Path) 
     _require_all(broker, tmp_path / "out")
 
 
-def test_one_failure_ends_the_others_and_names_nothing(broker: Broker, tmp_path: Path) -> None:
+@pytest.fixture
+def hurries(monkeypatch: pytest.MonkeyPatch) -> list[threading.Event]:
+    """Of each group of files that is begun, what is set when something has failed and the rest is to end."""
+    found: list[threading.Event] = []
+    begin = download._Group.download
+
+    def noted(group: download._Group, fetched: download.Fetched) -> None:
+        found.append(group._hurry)
+        begin(group, fetched)
+
+    monkeypatch.setattr(download._Group, "download", noted)
+    return found
+
+
+def test_one_failure_ends_the_others_and_names_nothing(
+    broker: Broker, tmp_path: Path, hurries: list[threading.Event]
+) -> None:
     failed = threading.Event()
     read = broker.read_within
 
@@ -177,15 +194,13 @@ def test_one_failure_ends_the_others_and_names_nothing(broker: Broker, tmp_path:
             failed.set()
             raise IntegrityError("this one is bad")
         assert failed.wait(10)
-        assert hurry.wait(10)
+        assert hurries[0].wait(10)
         yield from read(session, file, *rest)
 
     broker.lie("read_within", one_is_bad)
     with broker.lease().open() as session:
-        hurry = session._live.hurry
         with pytest.raises(IntegrityError, match="this one is bad"):
             _download(session, tmp_path / "out")
-        assert not hurry.is_set()  # the session is of use for something else
         assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != PART] == []
     broker.lie("read_within", read)
     with broker.lease().open() as session:
@@ -193,7 +208,9 @@ def test_one_failure_ends_the_others_and_names_nothing(broker: Broker, tmp_path:
     _require_all(broker, tmp_path / "out")
 
 
-def test_nobody_who_was_told_to_stop_tries_again_and_the_first_failure_is_told(broker: Broker, tmp_path: Path) -> None:
+def test_nobody_who_was_told_to_stop_tries_again_and_the_first_failure_is_told(
+    broker: Broker, tmp_path: Path, hurries: list[threading.Event]
+) -> None:
     away = threading.Event()
     tries: list[int] = []
 
@@ -203,14 +220,12 @@ def test_nobody_who_was_told_to_stop_tries_again_and_the_first_failure_is_told(b
             assert away.wait(10)
             raise IntegrityError("this one is bad")
         away.set()
-        assert hurry.wait(10)
+        assert hurries[0].wait(10)
         raise UnavailableError("the connection broke")
 
     broker.lie("read_within", away_or_bad)
-    with broker.lease().open(patience=1e9) as session:
-        hurry = session._live.hurry
-        with pytest.raises(IntegrityError, match="this one is bad"):
-            _download(session, tmp_path / "out")
+    with broker.lease().open(patience=1e9) as session, pytest.raises(IntegrityError, match="this one is bad"):
+        _download(session, tmp_path / "out")
     assert len(tries) == len(set(tries))
 
 

@@ -24,7 +24,7 @@ from custody.server.reads import PIECE, RUN, Reads
 from custody.wire.pieces import split_piece
 from custody.wire.v1 import broker_pb2 as pb
 from tests.doubles.sealed import Sealed, plaintext, seal
-from tests.doubles.store import LongBlob, MemoryBlob
+from tests.doubles.store import DownBlob, LongBlob, MemoryBlob
 
 SEGMENT = 1 << 20
 COUNT = 12
@@ -112,6 +112,39 @@ class Stage:
     def close(self) -> None:
         self.pools.close()
         self.reads.close()
+
+
+class FarBlob(LongBlob):
+    """A store over a network that stops answering at byte ``end``."""
+
+    def __init__(self, sealed: Sealed, end: int = 1 << 40) -> None:
+        super().__init__(sealed.ciphertext)
+        self._plan = sealed.plan
+        self._end = end
+
+    def mend(self) -> None:
+        self._end = 1 << 40
+
+    @property
+    def runs(self) -> list[range]:
+        """The segments that were asked for at once."""
+        stored = {self._plan.locate(i).stored_offset: i for i in range(self._plan.count)}
+        length = self._plan.locate(0).stored_length
+        return [range(stored[start], stored[start] + -(-size // length)) for start, size in self.stretches]
+
+    @contextmanager
+    def stretch(self, offset: int, size: int, wanted: StillWanted = still_wanted, /) -> Iterator[Forward]:
+        with super().stretch(offset, size, wanted) as fill:
+            at = offset
+
+            def checked(buffer: memoryview) -> None:
+                nonlocal at
+                at += len(buffer)
+                if at > self._end:
+                    raise UnavailableError("store: it has gone")
+                fill(buffer)
+
+            yield checked
 
 
 @pytest.fixture(scope="module")
@@ -269,39 +302,6 @@ def test_what_precedes_an_altered_segment_is_served(store: type[MemoryBlob]) -> 
     play(broken, scene, blob=store(broken.ciphertext))
 
 
-class FarBlob(LongBlob):
-    """A store over a network that stops answering at byte ``end``."""
-
-    def __init__(self, sealed: Sealed, end: int = 1 << 40) -> None:
-        super().__init__(sealed.ciphertext)
-        self._plan = sealed.plan
-        self._end = end
-
-    def mend(self) -> None:
-        self._end = 1 << 40
-
-    @property
-    def runs(self) -> list[range]:
-        """The segments that were asked for at once."""
-        stored = {self._plan.locate(i).stored_offset: i for i in range(self._plan.count)}
-        length = self._plan.locate(0).stored_length
-        return [range(stored[start], stored[start] + -(-size // length)) for start, size in self.stretches]
-
-    @contextmanager
-    def stretch(self, offset: int, size: int, wanted: StillWanted = still_wanted, /) -> Iterator[Forward]:
-        with super().stretch(offset, size, wanted) as fill:
-            at = offset
-
-            def checked(buffer: memoryview) -> None:
-                nonlocal at
-                at += len(buffer)
-                if at > self._end:
-                    raise UnavailableError("store: it has gone")
-                fill(buffer)
-
-            yield checked
-
-
 @pytest.mark.parametrize("ahead", [0, 1, 9])
 def test_of_a_far_store_ciphertext_is_asked_for_ahead_at_length_and_nobody_pays_for_it(
     sealed: Sealed, ahead: int, monkeypatch: pytest.MonkeyPatch
@@ -350,25 +350,9 @@ def test_what_came_of_a_far_store_is_served_and_then_why_no_more_comes(sealed: S
     play(sealed, scene, blob=FarBlob(sealed, end))
 
 
-class DownBlob(MemoryBlob):
-    """A near store that answers nothing beyond the header until it is mended."""
-
-    def __init__(self, sealed: Sealed) -> None:
-        super().__init__(sealed.ciphertext)
-        self._down = True
-
-    def mend(self) -> None:
-        self._down = False
-
-    def read_into(self, offset: int, buffer: memoryview, /) -> None:
-        if offset and self._down:
-            raise UnavailableError("store: it has gone")
-        super().read_into(offset, buffer)
-
-
 @pytest.mark.parametrize("near", [True, False])
 def test_a_store_that_is_down_spends_nothing_of_the_lease(sealed: Sealed, near: bool) -> None:  # noqa: FBT001
-    blob = DownBlob(sealed) if near else FarBlob(sealed, sealed.plan.locate(0).stored_offset + 5)
+    blob = DownBlob(sealed.ciphertext) if near else FarBlob(sealed, sealed.plan.locate(0).stored_offset + 5)
 
     async def scene(stage: Stage) -> None:
         for _ in range(3):

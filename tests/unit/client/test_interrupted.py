@@ -1,0 +1,332 @@
+"""Whoever waits can be interrupted, what was opened is ended and wiped, and nobody else has to pay for it."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from custody.client import parts
+from custody.client.reading import Kept
+from custody.client.session import Session
+from custody.errors import (
+    ConflictError,
+    CustodyError,
+    DeniedError,
+    FormatError,
+    IntegrityError,
+    NotFoundError,
+    UnavailableError,
+)
+from custody.values import U64
+from tests.doubles.interrupting import interrupting
+from tests.unit.client.broker import FILES, SEGMENT, Broker
+
+BIG = "weights/0.bin"
+SOON = 5.0
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Broker:
+    return Broker(tmp_path / "tls")
+
+
+def wait_for_real(broker: Broker) -> None:
+    """Pauses take a moment of real time, and patience never ends."""
+
+    def sleep(seconds: float) -> None:
+        del seconds
+        time.sleep(0.01)
+
+    broker.clock.sleep = sleep  # type: ignore[method-assign]
+
+
+class Away:
+    """A broker that does not answer until it is told that it was waited for too long."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.over = threading.Event()
+
+    def __call__(self, *_: object) -> Any:
+        self.asked.set()
+        if self.over.is_set():
+            raise DeniedError("nobody was interrupted")
+        time.sleep(0.01)
+        raise UnavailableError("away")
+
+    def stream(self, *_: object) -> Iterator[Any]:
+        yield self()
+
+
+# -- Two fetches into one directory
+
+
+def test_two_fetches_of_one_file_into_one_directory_do_not_meet(broker: Broker, tmp_path: Path) -> None:
+    """The second would cut off what the first has written and go, and the first would give the rest its name."""
+    out, honest = tmp_path / "out", broker.read_within
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(*asked: Any) -> Iterator[Any]:
+        for piece in honest(*asked):
+            yield piece
+            begun.set()
+            assert go_on.wait(SOON)
+
+    broker.lie("read_within", slow)
+    with broker.lease().open([BIG]) as session:
+        first = threading.Thread(target=session.download, args=(out,))
+        first.start()
+        assert begun.wait(SOON)
+        with (
+            broker.lease().open([BIG]) as other,
+            pytest.raises(ConflictError, match=r"0\.bin\.custody-part: another fetch is writing it"),
+        ):
+            other.download(out)
+        go_on.set()
+        first.join()
+    assert (out / BIG).read_bytes() == broker.plain[BIG]
+    with broker.lease().open([BIG]) as session:
+        session.download(out)  # it finds the file in its place
+
+
+def test_a_part_that_got_its_name_while_it_was_opened_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / f"file{parts.PART}"
+    with parts.Part(path) as mine:
+        mine.write(memoryview(b"whole"), 0)
+        real = os.open
+
+        def late(*asked: Any, **more: Any) -> int:
+            descriptor = real(*asked, **more)
+            mine.name()
+            mine.close()
+            return descriptor
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "open", late)
+            with pytest.raises(ConflictError, match="another fetch is writing it"):
+                parts.Part(path)
+    assert (tmp_path / "file").read_bytes() == b"whole"
+
+
+def test_one_download_that_fails_ends_no_other_of_the_session(broker: Broker, tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "config.json").write_bytes(b"x" * FILES["config.json"])
+    honest, failed = broker.read_within, threading.Event()
+    first, begun = iter(range(3)), threading.Semaphore(0)  # the good one's: three files have bytes
+
+    def slow(session: str, file: int, *rest: Any) -> Iterator[Any]:
+        if next(first, None) is not None:
+            begun.release()
+            assert failed.wait(SOON)
+        yield from honest(session, file, *rest)
+
+    broker.lie("read_within", slow)
+    with broker.lease().open() as session:
+        good = threading.Thread(target=session.download, args=(tmp_path / "good",))
+        good.start()
+        assert all(begun.acquire(timeout=SOON) for _ in range(3))
+        with pytest.raises(ConflictError, match="is another file"):
+            session.download(bad)
+        failed.set()
+        good.join()
+    assert all((tmp_path / "good" / name).read_bytes() == data for name, data in broker.plain.items())
+
+
+# -- Ctrl-C
+
+
+def test_ctrl_c_ends_a_download_that_waits_for_shares(broker: Broker, tmp_path: Path) -> None:
+    wait_for_real(broker)
+    away = Away()
+    with broker.lease().open(patience=900) as session:
+        broker.restart(shares=False)
+        broker.lie("get_request", lambda *_, **__: away())
+        with interrupting(1, away.over.set) as begin:
+            begin()
+            with pytest.raises(KeyboardInterrupt):
+                session.download(tmp_path / "out")
+
+
+@pytest.mark.parametrize("leave", ["Ctrl-C", "break"])
+def test_nobody_waits_for_tensors_that_nobody_asks_for(tmp_path: Path, leave: str) -> None:
+    file = save({f"t{i}": np.arange(3 * SEGMENT, dtype="u1") for i in range(8)})
+    broker, away = Broker(tmp_path / "tls", files={"m.safetensors": file}), Away()
+    wait_for_real(broker)
+    honest = broker.read_within
+
+    def some(session: str, file: int, first: int, *rest: Any) -> Iterator[Any]:
+        yield from (away.stream() if first >= 4 else honest(session, file, first, *rest))
+
+    broker.lie("read_within", some)
+    with broker.lease().open(patience=900) as session:
+        walk = session.walk_tensors("m.safetensors", framework="numpy", memory=8 * SEGMENT)
+        next(walk)
+        assert away.asked.wait(SOON)
+        if leave == "Ctrl-C":
+            with interrupting(1, away.over.set) as begin:
+                begin()
+                with pytest.raises(KeyboardInterrupt):
+                    list(walk)
+        else:
+            late = threading.Timer(SOON, away.over.set)
+            late.start()
+            walk.close()  # type: ignore[attr-defined]
+            late.cancel()
+            assert not away.over.is_set()
+
+
+def test_a_helper_is_outwaited_however_often_the_user_interrupts(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes to a descriptor, which belongs to another file as soon as it was closed."""
+    real, pressed, writing = parts.Part.write, threading.Event(), threading.Event()
+    done: list[bool] = []
+
+    def slow(part: parts.Part, data: memoryview, offset: int) -> None:
+        writing.set()
+        assert pressed.wait(SOON)
+        done.append(part.descriptor >= 0)
+        real(part, data, offset)
+
+    monkeypatch.setattr(parts.Part, "write", slow)
+    with broker.lease().open([BIG]) as session, interrupting(4, pressed.set) as begin:
+        threading.Thread(target=lambda: (writing.wait(SOON), begin())).start()
+        with pytest.raises(KeyboardInterrupt):
+            session.download(tmp_path / "out")
+        assert pressed.is_set()
+        assert done
+        assert all(done)
+
+
+def test_a_session_whose_opening_was_interrupted_is_ended(tmp_path: Path) -> None:
+    """Otherwise it counts its whole ceiling, and of a lease of one session nothing is left."""
+    broker = Broker(tmp_path / "tls", bytes=U64(sum(FILES.values())), sessions=U64(1))
+    honest = broker.open_session
+
+    def interrupted(envelope: Any) -> Any:
+        honest(envelope)
+        raise KeyboardInterrupt
+
+    broker.lie("open_session", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        broker.lease().open()
+    assert not broker.sessions
+    assert broker.case.found.spent == 0
+
+
+# -- Closing
+
+
+def test_closing_does_not_wait_for_a_thread_that_opens_a_session_again(broker: Broker) -> None:
+    wait_for_real(broker)
+    away, failures = Away(), list[BaseException]()
+
+    def read() -> None:
+        try:
+            session.read(BIG)
+        except (CustodyError, ValueError) as error:
+            failures.append(error)
+
+    session = broker.lease().open(patience=3600)
+    session.read("config.json", 0, 8)
+    broker.sessions.clear()
+    broker.lie("open_session", away)
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert away.asked.wait(SOON)
+    session.close()
+    reader.join(SOON)
+    away.over.set()
+    assert not reader.is_alive()
+    assert str(failures[0]) == "the session was closed"
+
+
+def test_a_session_that_was_opened_again_while_all_was_closed_is_ended(broker: Broker) -> None:
+    honest, opening, closed = broker.open_session, threading.Event(), threading.Event()
+
+    def slow(envelope: Any) -> Any:
+        opening.set()
+        assert closed.wait(SOON)
+        return honest(envelope)
+
+    def read() -> None:
+        with pytest.raises(ValueError, match="the session was closed"):
+            session.read(BIG)
+
+    session = broker.lease().open()
+    broker.sessions.clear()
+    broker.lie("open_session", slow)
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert opening.wait(SOON)
+    session.close()
+    closed.set()
+    reader.join(SOON)
+    assert not broker.sessions
+
+
+def test_an_interrupted_close_wipes_all_the_same(broker: Broker) -> None:
+    def interrupted(*_: object, **__: object) -> Any:
+        raise KeyboardInterrupt
+
+    session = broker.lease().open()
+    session.read("config.json", 0, 8)
+    broker.lie("close_session", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.close()
+    assert all(key.closed for key in session._live._keys.digest_keys.values())
+    assert not session._kept._segments
+
+
+def test_what_is_to_be_kept_after_the_end_is_wiped() -> None:
+    kept, data = Kept(1 << 20), bytearray(b"plaintext")
+    kept.close()
+    kept.put(0, 0, data)
+    assert not any(data)
+    assert not kept.copy(0, 0, 0, memoryview(bytearray(4)))
+
+
+# -- What the caller's buffer holds
+
+
+@pytest.mark.parametrize(
+    ("path", "offset", "error"),
+    [("config.json", 10**6, FormatError), ("nothing", 0, NotFoundError), (BIG, 0, IntegrityError)],
+)
+def test_the_buffer_is_zeros_whatever_is_raised(
+    broker: Broker, path: str, offset: int, error: type[CustodyError]
+) -> None:
+    buffer = bytearray(100)
+    with broker.lease().open() as session:
+        session.readinto("config.json", buffer)
+        broker.lists[2] = bytes(len(broker.lists[2]))
+        assert any(buffer)
+        with pytest.raises(error):
+            session.readinto(path, buffer, offset)
+    assert not any(buffer)
+
+
+def test_what_is_not_wanted_any_more_ends_and_is_wiped(broker: Broker) -> None:
+    wait_for_real(broker)
+    buffer, asked = bytearray(b"?" * 100), list[None]()
+
+    def wanted() -> None:
+        asked.append(None)
+        if len(asked) > 3:
+            raise UnavailableError("the training step is over")
+
+    def read(session: Session) -> None:
+        session.readinto(BIG, buffer, wanted=wanted)
+
+    with broker.lease().open(patience=900) as session:
+        broker.lie("read_within", Away().stream)
+        with pytest.raises(UnavailableError, match="the training step is over"):
+            read(session)
+    assert not any(buffer)
