@@ -60,7 +60,11 @@ class BlobWriter(Protocol):
     """A new blob while it is being written, by one thread at a time."""
 
     def write(self, data: bytes | memoryview, /) -> None:
-        """Append all of ``data``; the buffer may be reused afterwards. Raises ``UnavailableError``."""
+        """Append all of ``data``; the buffer may be reused afterwards. Raises ``UnavailableError``.
+
+        When it raises, nothing was appended and the same may be written again; or the blob is lost, and every later
+        write raises, as does the end of the block. A part of ``data`` never stays.
+        """
         ...
 
 

@@ -171,17 +171,16 @@ class LocalWriter:
         self._size = 0
         self._begun = 0  # bytes on their way to the disk
         self.lost: OSError | None = None
-        """Why bytes did not get to the disk. The fsync at the end may not know: the file must not become a blob."""
+        """Why the file is not what was written to it. The fsync at the end may not know: it must not become a blob."""
 
     def write(self, data: bytes | memoryview, /) -> None:
         """See ``BlobWriter.write``. ``ValueError`` after the block that it was made for."""
         if self._descriptor < 0:
             raise ValueError("the blob is written already")
-        view = memoryview(data).cast("B")
-        self._size += len(view)
-        while view:
-            with explained(self._key):
-                view = view[os.write(self._descriptor, view) :]
+        with explained(self._key):
+            if self.lost is not None:
+                raise self.lost
+            self._append(memoryview(data).cast("B"))
         if self._size - self._begun >= STRETCH:
             before = self._begun
             self.hurry()
@@ -192,6 +191,25 @@ class LocalWriter:
         """Start writing to the disk what is not on its way yet."""
         start_write_back(self._descriptor, self._begun, self._size)
         self._begun = self._size
+
+    def _append(self, data: memoryview) -> None:
+        """Write all of it, or nothing: a disk that fills takes a part before it says so."""
+        left = data
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except BaseException:
+            self._take_back()
+            raise
+        self._size += len(data)
+
+    def _take_back(self) -> None:
+        """Cut off what a write that failed has left. Where that fails too, the file is lost."""
+        try:
+            os.ftruncate(self._descriptor, self._size)
+            os.lseek(self._descriptor, self._size, os.SEEK_SET)
+        except OSError as error:
+            self.lost = error
 
     def _wait(self, start: int, end: int) -> None:
         with explained(self._key):

@@ -1,7 +1,8 @@
 """A blob on its way into S3: in one request where it is small, else in parts that several threads send.
 
 Nothing is visible before the last request, which carries ``If-None-Match: *``: S3 itself refuses it where the key is
-taken, however many writers there are. A part may be sent again at any time; so what breaks is resumed by part.
+taken, however many writers there are. A part may be sent again at any time; so what breaks is resumed by part. A part
+that did not arrive in spite of that is gone, for nobody keeps it: then the blob is lost, and nothing completes it.
 """
 
 from collections import deque
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from custody.adapters.s3_client import explained
 from custody.crypto.digests import hasher
-from custody.errors import ConflictError, NotFoundError, StoreError, UnavailableError
+from custody.errors import ConflictError, CustodyError, NotFoundError, StoreError, UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,24 +60,27 @@ class S3Writer:
         self._size = 0
         self._hash = hasher()
         self._ended = False
+        self._lost: CustodyError | None = None
 
     def write(self, data: bytes | memoryview, /) -> None:
         """See ``BlobWriter.write``. ``ValueError`` after the block that it was made for."""
         if self._ended:
             raise ValueError("the blob is written already")
+        if self._lost is not None:
+            raise self._lost
         view = memoryview(data).cast("B")
-        self._hash.update(view)
-        self._size += len(view)
-        while view:
-            room = part_size(self._number) - len(self._gathered)
-            self._gathered += view[:room]
-            view = view[room:]
-            if view:  # a part is sent when it is known not to be the last: a small blob needs one request
-                self._send()
+        try:
+            self._append(view)
+        except BaseException as error:
+            broken_off = UnavailableError(f"store: {self._key}: a write was broken off")
+            self._lost = error if isinstance(error, CustodyError) else broken_off
+            raise
 
     def finish(self) -> None:
         """Make it visible and durable. ``ConflictError`` where the key holds other bytes."""
         self._ended = True
+        if self._lost is not None:
+            raise self._lost
         try:
             if self._upload is None:
                 self._put()
@@ -101,6 +105,16 @@ class S3Writer:
             with suppress(StoreError), explained(self._key):
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._name, UploadId=self._upload)
             self._upload = None
+
+    def _append(self, view: memoryview) -> None:
+        self._hash.update(view)
+        self._size += len(view)
+        while view:
+            room = part_size(self._number) - len(self._gathered)
+            self._gathered += view[:room]
+            view = view[room:]
+            if view:  # a part is sent when it is known not to be the last: a small blob needs one request
+                self._send()
 
     def _put(self) -> None:
         with explained(self._key):

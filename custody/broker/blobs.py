@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from copy import copy
 from typing import Final, Protocol
 
-from custody.errors import DeniedError, FormatError, IntegrityError, NotFoundError, StoreError
+from custody.errors import CustodyError, DeniedError, FormatError, IntegrityError, NotFoundError, StoreError
 from custody.ports import BlobWriter, Presigned, Presigner, Settler, Store
 
 __all__ = ["PART", "BlobUpload", "PresignedBlob", "StreamedBlob", "part_size"]
@@ -88,6 +89,8 @@ class StreamedBlob:
 
     Nothing leads to it before ``register``, which settles the store: one sync for all blobs of a version where the
     store can, instead of two for each. An upload does not survive its broker, so nobody is told before that they will.
+
+    What is counted here is what the writer holds: that keeps all of a write or nothing (``BlobWriter.write``).
     """
 
     def __init__(self, store: Store, key: str, size: int) -> None:
@@ -98,6 +101,7 @@ class StreamedBlob:
         writer = store.unsettled_writer if isinstance(store, Settler) else store.writer
         self._writer: BlobWriter | None = self._stack.enter_context(writer(key))
         self._done = 0
+        self._failure: CustodyError | None = None
 
     def write(self, offset: int, data: bytes) -> int:
         """Take the bytes from ``offset`` on; what came before is passed over. Returns how many there are now.
@@ -105,24 +109,26 @@ class StreamedBlob:
         ``FormatError`` for bytes beyond the size announced, and for a gap.
         """
         with self._lock:
-            if self._writer is None:
-                raise DeniedError("the upload is over")
+            writer = self._open()
             if offset > self._done or offset + len(data) > self._size:
                 raise FormatError(f"{self._key}: bytes {offset} to {offset + len(data)}: {self._done} are there")
             fresh = memoryview(data)[self._done - offset :]
-            self._writer.write(fresh)
+            writer.write(fresh)
             self._done += len(fresh)
             return self._done
 
     def finish(self) -> None:
-        """See ``BlobUpload.finish``."""
+        """See ``BlobUpload.finish``. What was written is gone when the store fails, so who asks again is told why."""
         with self._lock:
-            if self._writer is None:
-                raise DeniedError("the upload is over")
+            self._open()
             if self._done != self._size:
                 raise IntegrityError(f"{self._key}: {self._done} bytes were sent, {self._size} were announced")
             self._writer = None
-            self._stack.close()
+            try:
+                self._stack.close()
+            except CustodyError as error:
+                self._failure = copy(error)  # without the traceback, which holds on to what was written
+                raise
 
     def discard(self) -> None:
         """See ``BlobUpload.discard``."""
@@ -131,3 +137,10 @@ class StreamedBlob:
             over = DeniedError("the upload is over")
             with suppress(DeniedError, StoreError):
                 self._stack.__exit__(DeniedError, over, None)
+
+    def _open(self) -> BlobWriter:
+        if self._failure is not None:
+            raise copy(self._failure)
+        if self._writer is None:
+            raise DeniedError("the upload is over")
+        return self._writer

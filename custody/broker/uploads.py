@@ -39,7 +39,12 @@ _VID: Final = 32
 def begin(  # noqa: PLR0917 - in the order of the message
     context: Context, peer: Peer, version: str, vid: bytes, segment: int, sizes: Sequence[int]
 ) -> Upload:
-    """Begin an upload. ``DeniedError`` where the caller may not seal that name, ``ConflictError`` where it is taken."""
+    """Begin an upload. ``DeniedError`` where the caller may not seal that name, ``ConflictError`` where it is taken.
+
+    Fine to repeat, since its answer may be lost: the caller gets the upload back that has begun, for as long as nothing
+    of it has. Afterwards somebody has had the answer. Whoever asks again then is another program with the same vid, and
+    in one blob the bytes of two sealings must not meet.
+    """
     _check_name(context, peer, version)
     if len(vid) != _VID or segment not in SEGMENT_SIZES or not 1 <= len(sizes) <= _MOST_FILES:
         raise FormatError("upload: vid, segment size or number of files is not what a version has")
@@ -58,16 +63,14 @@ def begin(  # noqa: PLR0917 - in the order of the message
         plans=plans,
         part_size=part_size(max(plan.stored_size for plan in plans)),
         expires=now + limits.seconds,
+        heard=now,
     )
-    context.uploads.add(upload)
-    try:
-        if _registered(context, vid) or any(True for _ in context.store.list(version_prefix(vid))):
-            raise DeniedError("this vid is in use")
-        context.store.put_new(_NOTES + vid.hex(), context.ledger.identity.id.encode())
-    except CustodyError:
-        context.uploads.remove(upload)
-        raise
-    return upload
+    with upload.lock:  # whoever finds it waits until it has begun
+        found = _add(context, upload, now)
+        if found is upload:
+            _claim(context, upload)
+            return upload
+    return _again(found, now)
 
 
 def presigns(context: Context) -> bool:
@@ -151,6 +154,44 @@ def _check_name(context: Context, peer: Peer, version: str) -> None:
         check_sealer(state.root, who, version)
         if version in state.versions:
             raise ConflictError(f"{version} exists already", hint="a version never changes; seal under another label")
+
+
+def _add(context: Context, upload: Upload, now: int) -> Upload:
+    """Find room for an upload: where there is none, an idle one of the same sealer ends for it, never anybody else's.
+
+    A sealer that was killed aborts nothing, and would shut its next lives out until its uploads are overdue.
+    """
+    try:
+        return context.uploads.add(upload)
+    except UnavailableError:
+        idle = context.uploads.idlest(upload.identity, now)
+        if idle is None:
+            raise
+        _discard(context, idle)
+        return context.uploads.add(upload)
+
+
+def _claim(context: Context, upload: Upload) -> None:
+    """Take the vid of an upload that was added; it is gone again when this raises."""
+    try:
+        if _registered(context, upload.vid) or any(True for _ in context.store.list(version_prefix(upload.vid))):
+            raise DeniedError("this vid is in use")
+        context.store.put_new(_NOTES + upload.vid.hex(), context.ledger.identity.id.encode())
+    except BaseException:
+        upload.over = True
+        context.uploads.remove(upload)
+        raise
+
+
+def _again(upload: Upload, now: int) -> Upload:
+    """Return an upload to its owner, who begins it again, once the first time is through."""
+    with upload.lock:
+        if upload.over:
+            raise UnavailableError("this upload has just ended", hint="try again")
+        if upload.coming or upload.done:
+            raise DeniedError("this vid is in use")
+        upload.heard = max(upload.heard, now)
+        return upload
 
 
 def _blob(context: Context, upload: Upload, place: tuple[int, bool]) -> BlobUpload:

@@ -8,8 +8,8 @@ untaken for longer than a reader at work does, the slowest first. It is told to 
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from custody.errors import UnavailableError
@@ -20,7 +20,7 @@ MAX_STREAMS: Final = 256
 """Streams served at once."""
 
 MAX_STREAMS_OF_SESSION: Final = 16
-"""So that one job cannot take them all."""
+"""So that one job cannot take them all: those that are served, and those that wait for a place."""
 
 MAX_AHEAD: Final = 16
 """Streams that are served at once while each has its next run of segments made ready."""
@@ -92,16 +92,26 @@ class Streams:
     @asynccontextmanager
     async def enter(self, session: str) -> AsyncIterator[Stream]:
         """Take a place for the length of a block; ``UnavailableError`` when there is none."""
-        if self._of_session[session] >= MAX_STREAMS_OF_SESSION or not await self._place():
-            raise UnavailableError("too many streams", hint="try again in a moment")
-        stream = Stream()
-        self._streams.add(stream)
+        with self._counted(session):
+            if not await self._place():
+                raise _too_many()
+            stream = Stream()
+            self._streams.add(stream)
+            try:
+                yield stream
+            finally:
+                self._places.release()
+                self._streams.discard(stream)
+
+    @contextmanager
+    def _counted(self, session: str) -> Iterator[None]:
+        """Count a stream of a session for the length of a block. Before it waits for a place: many may wait at once."""
+        if self._of_session[session] >= MAX_STREAMS_OF_SESSION:
+            raise _too_many()
         self._of_session[session] += 1
         try:
-            yield stream
+            yield
         finally:
-            self._places.release()
-            self._streams.discard(stream)
             self._of_session[session] -= 1
             if not self._of_session[session]:
                 del self._of_session[session]
@@ -133,3 +143,7 @@ class Streams:
         leaving = sum(stream.leaving for stream in self._streams)
         for _, stream in slow[: max(0, self._waiting - leaving)]:
             stream.cut()
+
+
+def _too_many() -> UnavailableError:
+    return UnavailableError("too many streams", hint="try again in a moment")

@@ -1,5 +1,7 @@
 """The local store on a disk that fails: a fault at every step, and what is left then."""
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -126,6 +128,45 @@ def test_a_full_disk_leaves_nothing_under_the_key(
         monkeypatch.undo()
         assert "make room" in caught.value.hint
         assert not [path for path in root.rglob("*") if not path.is_dir()]
+
+
+def test_a_write_of_which_the_disk_took_a_part_is_taken_back_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    with store.writer(KEY) as writer:
+        writer.write(b"first")
+        for fault in (Fault.ENOSPC, Fault.EIO, Fault.PERSISTED):
+            _break(monkeypatch, 0, fault)
+            with pytest.raises(UnavailableError):
+                writer.write(NEW)
+            monkeypatch.undo()
+        writer.write(NEW)
+    assert store.get(KEY) == b"first" + NEW
+
+
+def test_where_a_write_cannot_be_taken_back_nothing_becomes_a_blob(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+
+    def fail(*_: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    def go_on() -> None:
+        with store.writer(KEY) as writer:
+            double = _break(monkeypatch, 0, Fault.ENOSPC)
+            monkeypatch.setattr(double, "ftruncate", fail, raising=False)
+            with pytest.raises(UnavailableError, match="no space left"):
+                writer.write(NEW)
+            monkeypatch.undo()
+            with pytest.raises(UnavailableError, match="quota"):
+                writer.write(NEW)
+
+    with pytest.raises(UnavailableError, match="quota"):
+        go_on()
+    assert list(store.list("")) == []
+    _put_new(store)
 
 
 @pytest.mark.parametrize("fault", [Fault.EIO, Fault.PERSISTED])

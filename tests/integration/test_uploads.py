@@ -232,6 +232,18 @@ def test_a_sealer_who_missed_the_answer_gets_the_receipt_again(site: Site, store
     assert len(list(store.list(version_prefix(bytes.fromhex(sealed.content.vid))))) == 2 * len(SIZES) + 1
 
 
+def test_a_sealer_who_missed_the_answer_to_a_begin_gets_the_upload_again(site: Site, store: Stored) -> None:
+    vid = os.urandom(32)
+    with site.calls("dave") as calls:
+        begun = calls.begin_upload("demo/begun@1", vid, SEGMENT, [5])
+        assert calls.begin_upload("demo/begun@1", vid, SEGMENT, [5]) == begun
+        send(site, begun.presigned, BlobPlace(begun.upload, 0, digests=True), bytes(32))
+        with pytest.raises(DeniedError, match="vid is in use"):
+            calls.begin_upload("demo/begun@1", vid, SEGMENT, [5])
+        calls.abort_upload(begun.upload)
+    assert not [key for key in store.list("") if vid.hex() in key]
+
+
 def test_an_upload_is_nobody_elses(site: Site) -> None:
     with site.calls("dave") as calls, site.calls("olga") as others:
         vid = os.urandom(32)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from custody.adapters import store_local
+from custody.adapters import local_files, store_local
 from custody.adapters.store_local import LocalStore
 from custody.broker import versions
 from custody.broker.blobs import PART, PresignedBlob, StreamedBlob, part_size
@@ -14,6 +14,7 @@ from custody.broker.upload_sessions import Upload, Uploads
 from custody.errors import DeniedError, FormatError, IntegrityError, NotFoundError, UnavailableError
 from custody.ports import Presigned
 from custody.segments.layout import manifest_key
+from tests.doubles.store import Fault, FaultyOs
 from tests.doubles.world import World
 from tests.unit.broker.place import broker_of
 
@@ -22,7 +23,7 @@ DAVE = "spiffe://example.org/person/dave"
 
 def upload(number: int, identity: str = DAVE, vid: int | None = None) -> Upload:
     vid_bytes = bytes([number if vid is None else vid]) * 32
-    return Upload(f"id-{number}", identity, "demo/a@1", vid_bytes, [], PART, expires=1000)
+    return Upload(f"id-{number}", identity, "demo/a@1", vid_bytes, [], PART, expires=1000, heard=0)
 
 
 def test_an_upload_is_its_owners_until_its_time_is_over() -> None:
@@ -49,6 +50,23 @@ def test_nobody_can_take_all_the_room() -> None:
     uploads.add(upload(5, "spiffe://example.org/person/olga"))
     with pytest.raises(DeniedError, match="vid"):
         uploads.add(upload(6, "spiffe://example.org/person/olga", vid=1))
+
+
+def test_the_idlest_is_the_one_that_its_sealer_has_left_for_longest() -> None:
+    uploads = Uploads()
+    for number in range(3):
+        uploads.add(upload(number))
+    uploads.add(upload(3, "spiffe://example.org/person/olga"))
+    uploads.get("id-0", DAVE, 20)
+    uploads.get("id-1", DAVE, 10)
+    uploads.get("id-2", DAVE, 5).registered = True
+    uploads.get("id-1", DAVE, 1)  # a thread that was slow
+    assert uploads.idlest(DAVE, 3609) is None
+    idlest = uploads.idlest(DAVE, 3610)
+    assert idlest is not None
+    assert idlest is uploads.idlest(DAVE, 5000) is uploads.get("id-1", DAVE, 10)
+    uploads.remove(idlest)
+    assert uploads.idlest(DAVE, 3619) is None
 
 
 def test_tidying_is_done_once_unless_it_fails() -> None:
@@ -82,6 +100,35 @@ def test_a_streamed_blob_takes_every_byte_once_and_no_gap(tmp_path: Path) -> Non
             use()
     blob.discard()
     assert store.get("a") == b"0123456789"
+
+
+def test_a_part_that_met_a_full_disk_is_sent_again_and_stored_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalStore(tmp_path)
+    blob = StreamedBlob(store, "a", 10)
+    assert blob.write(0, b"01") == 2
+    monkeypatch.setattr(local_files, "os", FaultyOs(at=0, fault=Fault.ENOSPC))
+    for _ in range(2):
+        with pytest.raises(UnavailableError, match="no space left"):
+            blob.write(2, b"23456789")
+    monkeypatch.undo()
+    assert blob.write(2, b"23456789") == 10
+    blob.finish()
+    assert store.get("a") == b"0123456789"
+
+
+def test_a_blob_that_could_not_be_finished_says_why_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(tmp_path)
+    blob = StreamedBlob(store, "a", 10)
+    blob.write(0, b"0123456789")
+    monkeypatch.setattr(local_files, "os", FaultyOs(at=0, fault=Fault.ENOSPC))
+    for use in (blob.finish, blob.finish, lambda: blob.write(0, b"0123456789")):
+        with pytest.raises(UnavailableError, match="no space left") as caught:
+            use()
+        assert "make room" in caught.value.hint
+    blob.discard()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_discarded_blob_leaves_nothing(tmp_path: Path) -> None:

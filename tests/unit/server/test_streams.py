@@ -104,6 +104,46 @@ def test_one_session_cannot_take_all_places() -> None:
     asyncio.run(scene())
 
 
+def test_one_session_cannot_take_all_places_that_become_free_at_once() -> None:
+    async def scene() -> None:
+        crowd = Crowd(20)
+        first = [asyncio.create_task(crowd.read(f"session {i}", 1, never)) for i in range(20)]
+        await asyncio.sleep(0)
+        greedy = [asyncio.create_task(crowd.read("greedy", 1, never)) for _ in range(20)]
+        await asyncio.sleep(0.01)
+        refused = [task for task in greedy if task.done()]
+        assert len(refused) == 20 - MAX_STREAMS_OF_SESSION
+        for task in first:
+            task.cancel()
+        await asyncio.sleep(0.1)
+        assert crowd.now == MAX_STREAMS_OF_SESSION
+        for task in greedy:
+            task.cancel()
+        ended = await asyncio.gather(*greedy, *first, return_exceptions=True)
+        assert sum(isinstance(error, UnavailableError) for error in ended) == len(refused)
+        await crowd.read("greedy", 1, soon)
+
+    asyncio.run(scene())
+
+
+def test_who_waited_in_vain_or_went_away_counts_no_more() -> None:
+    async def scene() -> None:
+        crowd = Crowd(1)
+        async with crowd.streams.enter("first"):
+            for patient in (True, False):
+                waiting = [asyncio.create_task(crowd.read("greedy", 0, soon)) for _ in range(MAX_STREAMS_OF_SESSION)]
+                await asyncio.sleep(0.01)
+                for task in waiting:
+                    if not patient:
+                        task.cancel()
+                await asyncio.gather(*waiting, return_exceptions=True)
+            assert crowd.streams._of_session == {"first": 1}
+        await crowd.read("greedy", 1, soon)
+        assert not crowd.streams._of_session
+
+    asyncio.run(scene())
+
+
 def test_a_reader_that_takes_nothing_for_too_long_is_told_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "_STALL", 0.02)
     with pytest.raises(UnavailableError, match="took nothing") as caught:
