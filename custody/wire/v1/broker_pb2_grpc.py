@@ -222,6 +222,7 @@ class BrokerServicer:
     def BeginUpload(self, request, context):
         """A sealer whom the trust root lets seal the name writes a new version; it needs no credentials of the store. Each blob
         goes out in parts of `part_size`, its length is known from the sizes announced. Nothing counts before FinishUpload.
+        The same begin again, its answer lost, gets the same upload, until one of its blobs has begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,6 +56,7 @@ class BrokerStub:
     BeginUpload: _grpc.UnaryUnaryMultiCallable[_broker_pb2.BeginUploadRequest, _broker_pb2.Upload]
     """A sealer whom the trust root lets seal the name writes a new version; it needs no credentials of the store. Each blob
     goes out in parts of `part_size`, its length is known from the sizes announced. Nothing counts before FinishUpload.
+    The same begin again, its answer lost, gets the same upload, until one of its blobs has begun.
     """
     SignParts: _grpc.UnaryUnaryMultiCallable[_broker_pb2.SignPartsRequest, _broker_pb2.SignPartsReply]
     """Where Upload.presigned: requests with which the parts go to the store itself."""
@@ -105,6 +106,7 @@ class BrokerAsyncStub(BrokerStub):
     BeginUpload: _aio.UnaryUnaryMultiCallable[_broker_pb2.BeginUploadRequest, _broker_pb2.Upload]  # type: ignore[assignment]
     """A sealer whom the trust root lets seal the name writes a new version; it needs no credentials of the store. Each blob
     goes out in parts of `part_size`, its length is known from the sizes announced. Nothing counts before FinishUpload.
+    The same begin again, its answer lost, gets the same upload, until one of its blobs has begun.
     """
     SignParts: _aio.UnaryUnaryMultiCallable[_broker_pb2.SignPartsRequest, _broker_pb2.SignPartsReply]  # type: ignore[assignment]
     """Where Upload.presigned: requests with which the parts go to the store itself."""
@@ -205,6 +207,7 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_broker_pb2.Upload, _abc.Awaitable[_broker_pb2.Upload]]:
         """A sealer whom the trust root lets seal the name writes a new version; it needs no credentials of the store. Each blob
         goes out in parts of `part_size`, its length is known from the sizes announced. Nothing counts before FinishUpload.
+        The same begin again, its answer lost, gets the same upload, until one of its blobs has begun.
         """
 
     @_abc_1.abstractmethod
