@@ -13,7 +13,7 @@ from custody.adapters.http_stretch import Stretch, Way
 from custody.adapters.surroundings import Around
 from custody.errors import IntegrityError
 from custody.ports import Pinned, Presigned
-from custody.segments.streams import Forward, StillWanted, still_wanted
+from custody.segments.streams import Forward, StillWanted, still_wanted, waited_for
 
 __all__ = ["PATIENCE", "HttpBlob"]
 
@@ -24,7 +24,8 @@ _RENEW: Final = 60  # seconds before its end at which a URL is renewed: no reque
 
 
 class HttpBlob:
-    """``BlobReader`` over a pinned blob. ``sign`` returns a fresh presigned GET; it is asked again as URLs end.
+    """``BlobReader`` over a pinned blob. ``sign`` returns a fresh presigned GET, waiting only as long as it is wanted;
+    it is asked again as URLs end.
 
     ``patience`` is seconds. ``wanted`` raises when none of its reads is to go on. Whoever gives the pool closes it.
     """
@@ -32,7 +33,7 @@ class HttpBlob:
     def __init__(
         self,
         blob: Pinned,
-        sign: Callable[[], Presigned],
+        sign: Callable[[StillWanted], Presigned],
         pool: HttpPool,
         around: Around,
         *,
@@ -86,12 +87,12 @@ class HttpBlob:
         if self._closed:
             raise ValueError("the blob has been closed")
 
-    def _current(self, refused: Presigned | None) -> tuple[Presigned, Target]:
+    def _current(self, refused: Presigned | None, wanted: StillWanted) -> tuple[Presigned, Target]:
         """Return a URL that holds for a while yet, and not the refused one."""
-        with self._lock:
+        with waited_for(self._lock, wanted):
             now = self._clock()
             if self._signed is None or self._signed[0] is refused or now >= self._signed[2]:
-                signed = self._sign()
+                signed = self._sign(wanted)
                 margin = min(_RENEW, max(0, signed.expires - now) // 3)
-                self._signed = (signed, Target.of(signed.url), signed.expires - margin)
+                self._signed = (signed, Target.of_signed(signed), signed.expires - margin)
             return self._signed[:2]

@@ -5,30 +5,35 @@ the socket straight into the buffer where they are wanted. (Measured against bot
 the environment are not asked, and no redirect is followed: a signed request is valid at one host only.
 
 Whoever borrows a connection says until when. A server that sends a byte now and then would otherwise hold its reader
-for ever: each byte is an answer in time.
+for ever: each byte is an answer in time. And nobody waits for longer than a second, be it for a connection, to send or
+to receive, without asking whether that is still wanted; only names are looked up as slowly as the system does it.
 """
 
+import errno
 import http.client
 import io
+import os
+import re
 import select
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from custody.errors import ConfigError
+from custody.errors import ConfigError, FormatError
+from custody.ports import Presigned
 from custody.segments.streams import StillWanted, still_wanted
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Deadline", "HttpPool", "Target", "receive"]
+__all__ = ["Deadline", "HttpPool", "Target", "receive", "send"]
 
 _TIMEOUT: Final = 15.0
 """Seconds for connecting, and without a single byte, until a request is given up."""
@@ -38,6 +43,10 @@ _LOOK: Final = 1.0
 
 _MOMENT: Final = 0.001
 _KEPT: Final = 64
+_PIECE: Final = 256 << 10  # bytes that are sent at once: as a whole, over TLS
+_MOST_HOST: Final = 253
+_HOST: Final = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+_HEADER: Final = re.compile(r"[a-z0-9-]{1,100}", re.ASCII | re.IGNORECASE)
 
 
 class Deadline(NamedTuple):
@@ -60,9 +69,9 @@ class Deadline(NamedTuple):
         """Seconds to wait for the next byte; never 0, which means another thing to a socket."""
         return max(_MOMENT, min(self.pause, self.at - self.monotonic()))
 
-    def receive(self, within: Callable[[float], int]) -> int:
-        """Return what ``within`` seconds has received, which is called until it does not time out. ``TimeoutError``
-        when the time for the next byte is over; and what ``wanted`` raises.
+    def wait_for(self, within: Callable[[float], int]) -> int:
+        """Return what ``within`` returns, which is told how many seconds it may take, and called until it does not time
+        out. ``TimeoutError`` when the time for the next byte is over; and what ``wanted`` raises.
         """
         end = self.monotonic() + self.timeout
         while (left := end - self.monotonic()) > 0:
@@ -90,19 +99,31 @@ class Target(NamedTuple):
 
     @classmethod
     def of(cls, url: str) -> "Target":
-        """Take a URL apart. ``ConfigError``, which does not show it, for one that is not HTTP."""
+        """Take a URL apart. ``FormatError``, which does not show it, for one that is not HTTP."""
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise ConfigError("store: a signed URL that is no URL") from None
+            raise FormatError("store: a signed URL that is no URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-            raise ConfigError("store: a signed URL that is not HTTP")
+            raise FormatError("store: a signed URL that is not HTTP")
+        if len(parts.hostname) > _MOST_HOST or _HOST.fullmatch(parts.hostname) is None:
+            raise FormatError("store: a signed URL of a host that cannot be")
         secure = parts.scheme == "https"
         path = f"{parts.path or '/'}?{parts.query}"
         if not path.isascii() or any(byte <= " " or byte == "\x7f" for byte in path):
-            raise ConfigError("store: a signed URL with characters that no URL has")
+            raise FormatError("store: a signed URL with characters that no URL has")
         return cls(secure, parts.hostname, port or (443 if secure else 80), path)
+
+    @classmethod
+    def of_signed(cls, signed: Presigned) -> "Target":
+        """Take the URL of a signed request apart. ``FormatError`` also for headers that no request can have: whoever
+        signed it, a broker perhaps, is not trusted with what is sent.
+        """
+        for name, value in signed.headers.items():
+            if _HEADER.fullmatch(name) is None or not value.isascii() or not value.isprintable():
+                raise FormatError("store: a signed request with a header that cannot be")
+        return cls.of(signed.url)
 
 
 class HttpPool:
@@ -114,6 +135,7 @@ class HttpPool:
         self._lock = threading.Lock()
         self._idle: dict[tuple[bool, str, int], list[http.client.HTTPConnection]] = {}
         self._context: ssl.SSLContext | None = None
+        self._closed = False
 
     @contextmanager
     def borrow(self, target: Target, deadline: Deadline) -> Iterator[http.client.HTTPConnection]:
@@ -123,9 +145,8 @@ class HttpPool:
         head of an answer that is not there by ``deadline`` raises ``TimeoutError``.
         """
         place = target[:3]
-        connection = self._idle_one(place) or self._connect(target)
-        if connection.sock is not None:
-            connection.sock.settimeout(self._timeout)
+        connection = self._idle_one(place) or self._connect(target, deadline)
+        connection.sock.settimeout(self._timeout)
         connection.response_class = partial(_answer, deadline)  # type: ignore[assignment]  # makes one
         try:
             yield connection
@@ -134,7 +155,7 @@ class HttpPool:
             raise
         with self._lock:
             idle = self._idle.setdefault(place, [])
-            if connection.sock is not None and len(idle) < _KEPT:
+            if connection.sock is not None and len(idle) < _KEPT and not self._closed:
                 idle.append(connection)
                 return
         connection.close()
@@ -144,8 +165,9 @@ class HttpPool:
         return Deadline(monotonic, monotonic() + seconds, self._timeout, wanted)
 
     def close(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections, and those that are given back from now on."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, {}
         for connections in idle.values():
             for connection in connections:
@@ -162,10 +184,15 @@ class HttpPool:
                 return connection
             connection.close()
 
-    def _connect(self, target: Target) -> http.client.HTTPConnection:
+    def _connect(self, target: Target, deadline: Deadline) -> http.client.HTTPConnection:
         if not target.secure:
-            return http.client.HTTPConnection(target.host, target.port, timeout=self._timeout)
-        return http.client.HTTPSConnection(target.host, target.port, timeout=self._timeout, context=self._tls())
+            plain = http.client.HTTPConnection(target.host, target.port)
+            plain.sock = _dial(target, deadline)
+            return plain
+        context = self._tls()
+        secure = http.client.HTTPSConnection(target.host, target.port, context=context)
+        secure.sock = _secured(_dial(target, deadline), context, target.host, deadline)
+        return secure
 
     def _tls(self) -> ssl.SSLContext:
         with self._lock:
@@ -184,9 +211,80 @@ def receive(sock: socket.socket, view: memoryview, deadline: Deadline) -> int:
     0 is the end. ``TimeoutError`` when none came in time; and what ``deadline.wanted`` raises.
     """
     if isinstance(sock, ssl.SSLSocket):
-        return deadline.receive(partial(_some_of, sock, view))
+        return deadline.wait_for(partial(_some_of, sock, view))
     sock.settimeout(None)
-    return deadline.receive(partial(_all_of, sock, view))
+    return deadline.wait_for(partial(_all_of, sock, view))
+
+
+def send(sock: socket.socket, view: memoryview, deadline: Deadline) -> None:
+    """Send all of ``view``. ``TimeoutError`` when it is too late, or too long nothing was taken; and what
+    ``deadline.wanted`` raises.
+    """
+    while view:
+        if deadline.passed:
+            raise TimeoutError("timed out")
+        # Over TLS what timed out must be sent again from the same byte on, as it is here.
+        view = view[deadline.wait_for(partial(_sent, sock, view[:_PIECE])) :]
+
+
+def _sent(sock: socket.socket, view: memoryview, seconds: float) -> int:
+    sock.settimeout(seconds)
+    return sock.send(view)
+
+
+def _dial(target: Target, deadline: Deadline) -> socket.socket:
+    """Connect to the first address of a host that answers."""
+    failure: OSError | None = None
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM):
+            with ExitStack() as stack:
+                sock = stack.enter_context(socket.socket(family, kind, protocol))
+                try:
+                    _reach(sock, address, deadline)
+                except OSError as error:
+                    failure = error
+                    continue
+                stack.pop_all()
+                return sock
+        raise failure or OSError("no address")
+    finally:
+        del failure  # a traceback holds this frame
+
+
+def _reach(sock: socket.socket, address: Any, deadline: Deadline) -> None:
+    sock.settimeout(0)
+    begun = sock.connect_ex(address)
+    if begun not in (0, errno.EINPROGRESS):
+        raise OSError(begun, os.strerror(begun))
+    deadline.wait_for(partial(_reached, sock))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _reached(sock: socket.socket, seconds: float) -> int:
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    if not poll.poll(1000 * seconds):
+        raise TimeoutError
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+    return 0
+
+
+def _secured(sock: socket.socket, context: ssl.SSLContext, host: str, deadline: Deadline) -> ssl.SSLSocket:
+    """Agree on TLS. The certificate is checked meanwhile."""
+    with ExitStack() as stack:
+        stack.enter_context(sock)
+        secure = stack.enter_context(context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False))
+        deadline.wait_for(partial(_agreed, secure))
+        stack.pop_all()
+        return secure
+
+
+def _agreed(secure: ssl.SSLSocket, seconds: float) -> int:
+    secure.settimeout(seconds)
+    secure.do_handshake()
+    return 0
 
 
 def _some_of(sock: socket.socket, buffer: "WriteableBuffer", seconds: float) -> int:
@@ -215,7 +313,7 @@ class _InTime(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
         if self._deadline.passed:
             raise TimeoutError("timed out")
-        return self._deadline.receive(partial(_some_of, self._sock, buffer))
+        return self._deadline.wait_for(partial(_some_of, self._sock, buffer))
 
     def close(self) -> None:
         self._keeps.close()

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from custody.adapters.backoff import Backoff
 from custody.adapters.http_pool import Deadline, HttpPool, Target, receive
@@ -22,15 +22,51 @@ from custody.errors import ConfigError, IntegrityError, NotFoundError, Unavailab
 from custody.ports import Pinned, Presigned
 from custody.segments.streams import StillWanted
 
-__all__ = ["SLOWEST", "TRANSIENT", "AnswerError", "Stretch", "Way", "reason_of"]
+__all__ = ["SLOWEST", "TRANSIENT", "Answer", "AnswerError", "Stretch", "Way", "reason_of"]
 
 SLOWEST: Final = 1 << 20
 """Bytes a second: a store that is slower than this for long is held to be down."""
 
 _MOST_WRONG: Final = 3  # answers of another range, until the store is held to be broken: a proxy may hiccup
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.ASCII)
+_CODE: Final = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>", re.ASCII)
+_MOST_TOLD: Final = 4 << 10  # bytes of an error's body in which its code is looked for
+_ENDED: Final = "ExpiredToken"
+_MEANINGS: Final = {
+    _ENDED: http.client.FORBIDDEN,
+    "RequestTimeout": http.client.REQUEST_TIMEOUT,
+}
+"""What S3 says with a 400, and the status that means it."""
+
 TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that another attempt may improve."""
+
+
+class Answer(NamedTuple):
+    """A status, and the code in S3's error body; empty where there is none."""
+
+    status: int
+    code: str
+
+    @classmethod
+    def of(cls, status: int, body: bytes) -> "Answer":
+        """Find the code: a word, for a store is not trusted with anybody's terminal."""
+        found = _CODE.search(body[:_MOST_TOLD]) if status >= http.client.BAD_REQUEST else None
+        return cls(status, found[1].decode() if found else "")
+
+    @property
+    def meaning(self) -> int:
+        """The status that says what S3 means."""
+        return _MEANINGS.get(self.code, self.status) if self.status == http.client.BAD_REQUEST else self.status
+
+    def refusal(self, what: str, hint: str) -> ConfigError:
+        """Return the error to raise when the store will not, even asked again."""
+        if self.code == _ENDED:
+            hint = "the credentials that sign for this store have ended: renew them"
+        return ConfigError(f"store: {what}: HTTP {self}", hint=hint)
+
+    def __str__(self) -> str:
+        return f"{self.status} ({self.code})" if self.code else str(self.status)
 
 
 class AnswerError(Exception):
@@ -49,7 +85,7 @@ class Way:
     """
 
     blob: Pinned
-    sign: Callable[[Presigned | None], tuple[Presigned, Target]]
+    sign: Callable[[Presigned | None, StillWanted], tuple[Presigned, Target]]
     pool: HttpPool
     around: Around
     patience: float
@@ -121,33 +157,33 @@ class Stretch:
 
     def _ask(self, deadline: Deadline) -> "_Body":
         """Ask for all that is missing, once."""
-        signed, target = self._way.sign(self._refused)
+        signed, target = self._way.sign(self._refused, self._wanted)
         first, last = self._at, self._end - 1
         with ExitStack() as lent:
             connection = lent.enter_context(self._way.pool.borrow(target, deadline))
             connection.request("GET", target.path, headers={**signed.headers, "Range": f"bytes={first}-{last}"})
             sock = connection.sock  # theirs to forget, if the answer is the connection's last
             response = lent.enter_context(connection.getresponse())
-            if response.status == http.client.FORBIDDEN and self._refused is None:
+            refuses = response.status in (http.client.BAD_REQUEST, http.client.FORBIDDEN)
+            answer = Answer.of(response.status, response.read(_MOST_TOLD) if refuses else b"")
+            if answer.meaning == http.client.FORBIDDEN and self._refused is None:
                 self._refused = signed  # it may have ended early, with the credentials that signed it
                 raise AnswerError("it refuses the signed URL")
-            self._check(response, first, last)
+            self._check(answer, response, first, last)
             self._refused = None
             return _Body(connection, response.fp, sock, lent.pop_all())
 
-    def _check(self, response: http.client.HTTPResponse, first: int, last: int) -> None:
+    def _check(self, answer: Answer, response: http.client.HTTPResponse, first: int, last: int) -> None:
         """Require that the body will be the bytes asked for, of the pinned version."""
-        key, size, status = self._way.blob.key, self._way.blob.size, response.status
+        key, size, status = self._way.blob.key, self._way.blob.size, answer.meaning
         if status in TRANSIENT:
-            raise AnswerError(f"it answered {status}")
+            raise AnswerError(f"it answered {answer}")
         if status == http.client.NOT_FOUND:
             raise NotFoundError(f"store: there is no {key}, or not this version of it any more")
         if status in (http.client.PRECONDITION_FAILED, http.client.REQUESTED_RANGE_NOT_SATISFIABLE):
             raise IntegrityError(f"store: {key} is not what it was when it was opened (HTTP {status})")
         if status not in (http.client.OK, http.client.PARTIAL_CONTENT):
-            raise ConfigError(
-                f"store: {key}: HTTP {status}", hint="do the credentials permit reading, is the region right?"
-            )
+            raise answer.refusal(key, "do the credentials permit reading, is the region right?")
         said = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if (
             status != http.client.PARTIAL_CONTENT

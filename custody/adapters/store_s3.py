@@ -120,7 +120,7 @@ class S3Store(S3Presigner):
     def open(self, key: str) -> BlobReader:
         """See ``Store.open``. What is read is the version that there is now."""
         blob = self.pin(key)
-        return HttpBlob(blob, lambda: self.presign_get(blob, _SECONDS), self._http, self._around)
+        return HttpBlob(blob, lambda _: self.presign_get(blob, _SECONDS), self._http, self._around)
 
     def exists(self, key: str) -> bool:
         """See ``Store.exists``."""

@@ -56,6 +56,9 @@ class IntoStore:
         """See ``Target.writer``."""
         return writer_of(self.store)(key)
 
+    def give_up(self) -> None:
+        """See ``Target.give_up``. A store waits for as long as it does."""
+
     def publish(self, vid: bytes, manifest: bytes) -> None:
         """See ``Target.publish``."""
         settle(self.store)

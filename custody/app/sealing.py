@@ -78,6 +78,12 @@ class Target(Protocol):
         """See ``Store.writer``."""
         ...
 
+    def give_up(self) -> None:
+        """Be told that all is in vain, perhaps more than once, from any thread; does not wait. Whoever writes or ends
+        may then raise ``GivenUpError`` instead of waiting for a network.
+        """
+        ...
+
     def publish(self, vid: bytes, manifest: bytes) -> None:
         """Make the version visible. ``ConflictError`` where somebody was faster."""
         ...
@@ -121,6 +127,7 @@ def seal(
             finished=finished,
             threads=threads,
             ends=target.ends,
+            give_up=target.give_up,
         )
         content = Content.parse(
             Content(

@@ -66,6 +66,11 @@ class IntoBroker:
         """See ``Target.writer``."""
         return self._begun().writer(key)
 
+    def give_up(self) -> None:
+        """See ``Target.give_up``."""
+        if self._upload is not None:
+            self._upload.give_up()
+
     def publish(self, _vid: bytes, manifest: bytes) -> None:
         """See ``Target.publish``. The log's receipt is verified."""
         receipt = self._begun().finish(manifest)

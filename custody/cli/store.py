@@ -31,7 +31,7 @@ def copy(context: click.Context, source: str | None, target: str) -> None:
     Nothing is deleted or replaced at either end. An interrupted copy is not visible; start it again. Run it with
     credentials that the broker does not have: who can delete the store must not be able to delete its copy.
 
-    Exit codes: 11 the store holds other bytes than its manifests name; 14 the copy has another manifest; 15 a store
+    Exit codes: 11 a blob in either store is not the one that was sealed; 14 the copy has another manifest; 15 a store
     does not answer.
 
     Examples:

@@ -6,8 +6,8 @@ ceilings of later sessions count what the earlier ones delivered.
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,14 +28,12 @@ from custody.errors import (
     IntegrityError,
     UnavailableError,
 )
-from custody.segments.streams import StillWanted, still_wanted
+from custody.segments.streams import StillWanted, still_wanted, waited_for
 from custody.wire.messages import PlaceReply
 from custody.wire.pieces import Piece
 
 __all__ = ["Live", "SessionReceipt", "Trouble"]
 
-_LOOK: Final = 1.0
-"""Seconds after which whoever waits for a turn asks whether it is still worth it."""
 _REOPENINGS: Final = 3
 """Sessions opened in a row without a segment arriving: more would help nobody."""
 
@@ -189,7 +187,8 @@ class Live:
             if not self._link.rest(trouble.backoff, trouble.wanted):
                 raise error
             return
-        with self._turn(trouble.wanted):
+        with waited_for(self._reopening, trouble.wanted):
+            trouble.wanted()
             if generation != self._generation:
                 return
             trouble.reopenings += 1
@@ -199,17 +198,6 @@ class Live:
             self._note(f"the session ended: {error.message}; opening another")
             self._end()
             self._go_on(self._starter.open(left, trouble.backoff, trouble.wanted, SHORT_POLL))
-
-    @contextmanager
-    def _turn(self, wanted: StillWanted) -> Iterator[None]:
-        """Wait until no other thread opens a session, for as long as it is wanted."""
-        while not self._reopening.acquire(timeout=_LOOK):
-            wanted()
-        try:
-            wanted()
-            yield
-        finally:
-            self._reopening.release()
 
     def _go_on(self, opened: Opened) -> None:
         """Go on with another session, unless all was closed while it was opened."""

@@ -21,7 +21,7 @@ from custody.client.live import Live
 from custody.errors import ConfigError, IntegrityError, NotFoundError
 from custody.ports import BlobReader, Pinned, Presigned
 from custody.segments.layout import FilePlan
-from custody.segments.streams import StillWanted, still_wanted
+from custody.segments.streams import StillWanted, still_wanted, waited_for
 
 __all__ = ["Places"]
 
@@ -80,11 +80,11 @@ class Places:
         self._live.require_open()
         self._wanted()
 
-    def _signing(self, which: _Which) -> Callable[[], Presigned]:
-        def sign() -> Presigned:
-            with self._lock:
+    def _signing(self, which: _Which) -> Callable[[StillWanted], Presigned]:
+        def sign(wanted: StillWanted) -> Presigned:
+            with waited_for(self._lock, wanted):
                 if which not in self._fresh:
-                    self._place = self._live.locate(self._plan.index)
+                    self._place = self._live.locate(self._plan.index, wanted)
                     self._fresh = {"ciphertext", "digests"}
                 self._fresh.discard(which)
                 signed = self._place.ciphertext if which == "ciphertext" else self._place.digests

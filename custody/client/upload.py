@@ -4,6 +4,9 @@ Each blob goes out in parts that can be sent again. Where the store takes them i
 by presigned PUTs, which the broker signs many at a time; elsewhere they go to the broker, in order. A part is kept
 until it has arrived, so memory is a few parts for each blob under way, and a connection that breaks costs one part. The
 last part, and so a small blob, is sent by whoever ends the blob: as many at once as blobs end.
+
+What is under way for a blob, or an upload, that was given up ends within a second or two; only a call that the broker
+has taken, and does not answer, ends with its own deadline.
 """
 
 from collections import deque
@@ -20,6 +23,8 @@ from custody.client.signed_parts import SignedParts
 from custody.entries.receipt import Receipt
 from custody.errors import CustodyError, IntegrityError, UnavailableError
 from custody.ports import Presigned
+from custody.segments.finishing import GivenUpError
+from custody.segments.streams import StillWanted
 from custody.wire.uploads import BlobPlace, UploadReply
 
 __all__ = ["BlobSender", "Upload"]
@@ -38,6 +43,7 @@ class Upload:
         self._blobs = blobs
         self._http = HttpPool()
         self._senders = ThreadPoolExecutor(_SENDERS, "upload")
+        self._given_up = False
 
     @contextmanager
     def writer(self, key: str) -> Iterator["BlobSender"]:
@@ -59,28 +65,39 @@ class Upload:
         with suppress(CustodyError):
             self._link.call(lambda calls: calls.abort_upload(self._reply.upload), patience=1)
 
+    def give_up(self) -> None:
+        """Let all that is under way end with ``GivenUpError``; from any thread."""
+        self._given_up = True
+
+    def require_wanted(self) -> None:
+        """Raise ``GivenUpError`` when it was given up."""
+        if self._given_up:
+            raise GivenUpError("the upload was given up")
+
     def close(self) -> None:
         """Give up threads and connections."""
+        self.give_up()
         self._senders.shutdown(wait=True, cancel_futures=True)
         self._http.close()
 
     def finish_blob(self, place: BlobPlace) -> int:
         """Tell the broker that a blob is whole; it is durable when the version is registered."""
-        return self._link.call(lambda calls: calls.finish_blob(place), patience=_PATIENCE)
+        wanted = self.require_wanted
+        return self._link.call(lambda calls: calls.finish_blob(place), patience=_PATIENCE, wanted=wanted)
 
     @property
     def part_size(self) -> int:
         """Bytes of each part but the last."""
         return self._reply.part_size
 
-    def signed(self, place: BlobPlace, size: int) -> SignedParts | None:
+    def signed(self, place: BlobPlace, size: int, wanted: StillWanted) -> SignedParts | None:
         """Return what signs the parts of a blob; None where the broker takes them itself."""
         if not self._reply.presigned:
             return None
         parts = max(1, -(-size // self.part_size))
 
         def ask(first: int, many: int) -> Sequence[Presigned]:
-            return self._link.call(lambda calls: calls.sign_parts(place, first, many))
+            return self._link.call(lambda calls: calls.sign_parts(place, first, many), wanted=wanted)
 
         return SignedParts(ask, parts, self.part_size, self._link.around.clock)
 
@@ -88,14 +105,14 @@ class Upload:
         """Send a part in the background."""
         return self._senders.submit(send)
 
-    def put(self, key: str, sign: Callable[[], Presigned], body: bytearray) -> None:
+    def put(self, key: str, sign: Callable[[], Presigned], body: bytearray, wanted: StillWanted) -> None:
         """Send a part to the store."""
-        put(key, sign, body, self._http, self._link.around)
+        put(key, sign, body, self._http, self._link.around, wanted=wanted)
 
-    def stream(self, place: BlobPlace, key: str, offset: int, body: bytearray) -> None:
+    def stream(self, place: BlobPlace, key: str, offset: int, body: bytearray, wanted: StillWanted) -> None:
         """Send a part to the broker."""
         view = memoryview(body)
-        size = self._link.call(lambda calls: calls.write_blob(place, offset, view), patience=_PATIENCE)
+        size = self._link.call(lambda calls: calls.write_blob(place, offset, view), patience=_PATIENCE, wanted=wanted)
         if size < offset + len(body):
             raise UnavailableError(f"{key}: the broker has {size} bytes of {offset + len(body)}", hint="seal again")
 
@@ -108,7 +125,7 @@ class BlobSender:
         self._place = place
         self._key = key
         self._size = size
-        self._signed = upload.signed(place, size)
+        self._signed = upload.signed(place, size, self._require_wanted)
         self._ahead = max(1, _AHEAD // upload.part_size)
         self._gathered = bytearray()
         self._sent = 0
@@ -141,7 +158,7 @@ class BlobSender:
             raise IntegrityError(f"{self._key}: it did not arrive whole")
 
     def end(self) -> None:
-        """Take no more; what is under way ends first."""
+        """Take no more; what is under way is given up, and ends first."""
         self._ended = True
         while self._under_way:
             future = self._under_way.popleft()
@@ -155,14 +172,19 @@ class BlobSender:
         self._number += 1
         self._sent += len(body)
         if self._signed is None:
-            self._upload.stream(self._place, self._key, offset, body)
+            self._upload.stream(self._place, self._key, offset, body, self._require_wanted)
             return
-        send = partial(self._upload.put, self._key, partial(self._signed.take, number), body)
+        send = partial(self._upload.put, self._key, partial(self._signed.take, number), body, self._require_wanted)
         if later:
             self._gather(self._ahead - 1)
             self._under_way.append(self._upload.later(send))
         else:
             send()
+
+    def _require_wanted(self) -> None:
+        self._upload.require_wanted()
+        if self._ended:
+            raise GivenUpError(f"{self._key}: the blob was given up")
 
     def _gather(self, left: int) -> None:
         while len(self._under_way) > left:

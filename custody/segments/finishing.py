@@ -6,18 +6,25 @@ begins files faster than they end waits in ``admit``; but only for a file that i
 """
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-__all__ = ["AT_ONCE", "Finishing", "UnderWay"]
+from custody.errors import UnavailableError
+
+__all__ = ["AT_ONCE", "Finishing", "GivenUpError", "UnderWay"]
 
 AT_ONCE: Final = 4
 """Threads that end files where each end waits for a disk: enough to share the commits of its journal."""
 
 _FILES: Final = 32  # a broker takes 64 blobs of an upload at once, and a file is two
 _WEIGHT: Final = 80 << 20  # two files of any size
+
+
+class GivenUpError(UnavailableError):
+    """What a write or an end raises that was told to give up. The cause is elsewhere, and is what is told."""
 
 
 class UnderWay(Protocol):
@@ -47,13 +54,22 @@ class Finishing:
 
     When the block raises, or an end does, files that have not ended are abandoned. Then the block's end raises: Ctrl-C
     and its kin before anything else, then the failure of the first file that failed to end (all of them were begun
-    before the one at which the block failed), then what the block raised.
+    before the one at which the block failed), then what the block raised. At the first of these ``give_up`` is called:
+    it may tell those who wait for a network that they wait in vain, who then raise ``GivenUpError``.
     """
 
-    def __init__(self, *, threads: int = AT_ONCE, files: int = _FILES, weight: int = _WEIGHT) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int = AT_ONCE,
+        files: int = _FILES,
+        weight: int = _WEIGHT,
+        give_up: Callable[[], None] = lambda: None,
+    ) -> None:
         self._pool = ThreadPoolExecutor(threads, "custody-finish") if threads else None
         self._files = files
         self._weight = weight
+        self._give_up = give_up
         self._room = threading.Condition()
         self._begun: dict[int, UnderWay] = {}
         self._ending: dict[int, UnderWay] = {}
@@ -88,7 +104,9 @@ class Finishing:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop = value
+        if value is not None:
+            self._stop = value
+            self._give_up()
         interrupted = self._wait()
         failure = self._first(interrupted or value)
         if failure is None:
@@ -115,6 +133,7 @@ class Finishing:
         except BaseException as error:  # noqa: BLE001 - raised at the end of the block
             with self._room:
                 self._failures[file.order] = error
+            self._give_up()
         finally:
             with self._room:
                 del self._ending[file.order]
@@ -133,6 +152,7 @@ class Finishing:
                 self._pool.shutdown(wait=True)
             except KeyboardInterrupt as error:
                 self._stop = interrupted = error
+                self._give_up()
             else:
                 break
         return interrupted
@@ -141,7 +161,7 @@ class Finishing:
         failures = [self._failures[order] for order in sorted(self._failures)]
         if value is not None:
             failures.append(value)
-        return next((one for one in failures if not isinstance(one, Exception)), failures[0] if failures else None)
+        return min(failures, key=_rank, default=None)
 
     def _has_room(self, file: UnderWay) -> bool:
         there = [*self._begun.values(), *self._ending.values()]
@@ -153,6 +173,12 @@ class Finishing:
     def _check(self) -> None:
         if self._failures:
             raise self._failures[min(self._failures)]
+
+
+def _rank(error: BaseException) -> int:
+    if not isinstance(error, Exception):
+        return 0
+    return 2 if isinstance(error, GivenUpError) else 1
 
 
 def _abandon(file: UnderWay, error: BaseException) -> None:

@@ -44,7 +44,9 @@ class Lane(Protocol):
         ...
 
 
-def run_lanes(count: int, lanes: Sequence[Lane], *, aside: bool = False) -> None:
+def run_lanes(
+    count: int, lanes: Sequence[Lane], *, aside: bool = False, interrupted: Callable[[], None] = lambda: None
+) -> None:
     """Pass segments 0 to ``count - 1`` through ``lanes``, one thread each.
 
     The first lane is the calling thread, unless all are to run ``aside``: then the caller only waits, and a signal that
@@ -52,9 +54,9 @@ def run_lanes(count: int, lanes: Sequence[Lane], *, aside: bool = False) -> None
 
     Raises what a lane raised, after all threads have ended: the buffers are then free. With any number of lanes it is
     the same error that one lane would have met first, and all segments before it have passed every step; but Ctrl-C and
-    its kin end everything at once.
+    its kin end everything at once. Then ``interrupted`` is called, which may tell those under way.
     """
-    run = _Run(count, len(lanes[0].ordered))
+    run = _Run(count, len(lanes[0].ordered), interrupted)
     _drive(run, [partial(run.drive, lane) for lane in lanes], aside=aside)
 
 
@@ -199,8 +201,9 @@ class _Free:
 
 
 class _Run:
-    def __init__(self, count: int, steps: int) -> None:
+    def __init__(self, count: int, steps: int, interrupted: Callable[[], None] = lambda: None) -> None:
         self._count = count
+        self._interrupted = interrupted
         self._taken = 0
         self._passed = [0] * steps  # how many segments have passed each ordered step
         self._over = False
@@ -265,6 +268,8 @@ class _Run:
 
     def fail(self, error: BaseException) -> None:
         self._over = True
+        if not isinstance(error, Exception):
+            self._interrupted()
         with self._failing:
             if self._failure is None:
                 self._failure = error

@@ -78,11 +78,13 @@ def seal_version(
     finished: Finished = ignore_finished,
     threads: int = LANES,
     ends: int = AT_ONCE,
+    give_up: Callable[[], None] = lambda: None,
 ) -> tuple[File, ...]:
     """Seal all files of a version through ``writer`` (``Store.writer``); return them as the content lists them.
 
     ``vid`` is fresh, ``version_key`` the K derived with it. Writers are entered and written by one thread at a time,
-    and left by another, those of ``ends`` files at once (0: where the end waits for nothing, by the same thread). The
+    and left by another, those of ``ends`` files at once (0: where the end waits for nothing, by the same thread).
+    ``give_up`` is called, from any thread, when all is in vain: writers that wait may then raise ``GivenUpError``. The
     manifest is the caller's to sign and write; without it nothing of the version is visible, whatever this leaves
     behind when it raises. Raises as ``seal_file`` for the first file that fails, and ``FormatError`` for a path that no
     content may have.
@@ -91,7 +93,7 @@ def seal_version(
     if len({check_path(file.path) for file in ordered}) != len(ordered):
         raise ValueError("two files with one path")
     plans = [FilePlan(vid, index, file.size, segment, file.path) for index, file in enumerate(ordered)]
-    with Finishing(threads=ends) as finishing:
+    with Finishing(threads=ends, give_up=give_up) as finishing:
 
         def begin(file: QueuedFile) -> None:
             file.begin(version_key, writer, rng)
@@ -100,7 +102,7 @@ def seal_version(
         longest = max((min(plan.segment, plan.size) for plan in plans), default=0)
         count, size = sum(plan.count for plan in plans), sum(plan.size for plan in plans)
         lanes = threads if size >= count * _WORTH else 1
-        _run(count, longest, version.take, version.given, lanes, aside=True)
+        _run(count, longest, version.take, version.given, lanes, aside=True, interrupted=give_up)
     return version.listed()
 
 
@@ -112,6 +114,7 @@ def _run(
     threads: int,
     *,
     aside: bool = False,
+    interrupted: Callable[[], None] = lambda: None,
 ) -> None:
     """Pass ``count`` segments of at most ``longest`` bytes through lanes with buffers of their own."""
     if threads < 1:
@@ -121,7 +124,7 @@ def _run(
             _Lane(take, given, stack.enter_context(plain.take()), stack.enter_context(stored.take()))
             for _ in range(max(1, min(threads, count)))
         ]
-        run_lanes(count, lanes, aside=aside)
+        run_lanes(count, lanes, aside=aside, interrupted=interrupted)
 
 
 @dataclass(slots=True)

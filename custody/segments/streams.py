@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Protocol, runtime_checkable
+from threading import Lock
+from typing import Final, Protocol, runtime_checkable
 
 from custody.errors import FormatError, IntegrityError, UnavailableError
 
@@ -24,8 +25,12 @@ __all__ = [
     "read_full",
     "still_wanted",
     "stretches",
+    "waited_for",
     "write_all",
 ]
+
+_LOOK: Final = 1.0
+"""Seconds after which whoever waits for a lock asks whether it is still worth it."""
 
 
 class Source(Protocol):
@@ -67,6 +72,17 @@ StillWanted = Callable[[], None]
 
 def still_wanted() -> None:
     """Want it for as long as it takes."""
+
+
+@contextmanager
+def waited_for(lock: Lock, wanted: StillWanted) -> Iterator[None]:
+    """Hold a lock for the length of a block. Whoever has it may wait for a network; ``wanted`` ends our waiting."""
+    while not lock.acquire(timeout=_LOOK):
+        wanted()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @runtime_checkable

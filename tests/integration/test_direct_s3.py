@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from custody.app.sealing import Sealed
 from custody.client.link import BoundedCalls
 from custody.client.tensors import Names
-from custody.errors import ConfigError, CustodyError, DeniedError, IntegrityError, NotFoundError
+from custody.errors import ConfigError, CustodyError, DeniedError, FormatError, IntegrityError, NotFoundError
 from custody.segments.layout import FilePlan
 from custody.values import U64
 from custody.wire.messages import PlaceReply
@@ -221,7 +221,7 @@ def test_a_lying_broker_names_no_url_but_of_http(site: DirectSite, sealed: Seale
         with (
             site.job(locate=changing(lie)[1]) as custody,
             custody.lease(lease).open(["weights.bin"], patience=0) as session,
-            pytest.raises(ConfigError, match="a signed URL") as caught,
+            pytest.raises(FormatError, match="a signed URL") as caught,
         ):
             session.read("weights.bin")
         assert url not in str(caught.value)

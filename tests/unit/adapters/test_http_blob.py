@@ -3,6 +3,7 @@
 import http.server
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from custody.adapters.http_blob import HttpBlob
 from custody.adapters.http_pool import HttpPool, Target
 from custody.adapters.surroundings import Surroundings
 from custody.app.ca import create_authority
-from custody.errors import ConfigError, IntegrityError, UnavailableError
+from custody.errors import ConfigError, FormatError, IntegrityError, UnavailableError
 from custody.ports import Pinned, Presigned
+from custody.segments.streams import StillWanted
 from tests.doubles.deployment import now, rng
 
 DATA = bytes(range(256)) * 40
@@ -38,6 +40,7 @@ class Store(http.server.ThreadingHTTPServer):
         self.asked = threading.Event()
         self.released = threading.Event()
         self.good = {"t0"}
+        self.refuses: list[tuple[int, str]] = []  # statuses and codes for those who have no good token
         self.ends: list[int] = []  # after so many bytes an answer breaks off, and its URL ends
         self.connections = 0
         self.url = f"http{'s' if context else ''}://localhost:{self.server_port}/a?token="
@@ -56,9 +59,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path.partition("token=")[2] not in self.server.good:
-            self.send_response(403)
-            self.send_header("Content-Length", "0")
+            status, code = self.server.refuses.pop(0) if self.server.refuses else (403, "")
+            body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
             return
         self.server.asked.set()
         if self.server.hangs == "503":
@@ -125,7 +131,7 @@ class Signer:
         self.clock = now()
         self.signed = 0
 
-    def __call__(self) -> Presigned:
+    def __call__(self, _wanted: StillWanted) -> Presigned:
         self.signed += 1
         return Presigned(f"{self.store.url}t{self.signed - 1}", {}, self.clock + self.left)
 
@@ -191,6 +197,49 @@ def test_a_url_that_ended_early_is_renewed_once(store: Store, pool: HttpPool) ->
     assert "token" not in caught.value.message
 
 
+def test_a_url_whose_credentials_ended_is_renewed_once(store: Store, pool: HttpPool) -> None:
+    signer = Signer(store)
+    blob = signer.blob(pool)
+    store.good, store.refuses = {"t1"}, [(400, "ExpiredToken")] * 3
+    assert read(blob, 0, 10) == DATA[:10]
+    assert signer.signed == 2
+    store.good = set()
+    with pytest.raises(ConfigError, match=r"HTTP 400 \(ExpiredToken\)") as caught:
+        read(blob, 0, 10)
+    assert signer.signed == 3
+    assert "have ended: renew them" in caught.value.hint
+    assert "token=" not in caught.value.message
+
+
+def test_a_request_that_the_store_did_not_hear_whole_is_made_again(store: Store, pool: HttpPool) -> None:
+    signer = Signer(store)
+    store.good, store.refuses = {"t1"}, [(400, "RequestTimeout"), (400, "ExpiredToken")]
+    assert read(signer.blob(pool), 0, 10) == DATA[:10]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("AuthorizationHeaderMalformed", "HTTP 400 (AuthorizationHeaderMalformed)"),
+        ("\x1b[2J", "HTTP 400"),
+        ("", "HTTP 400"),
+    ],
+)
+def test_a_refusal_names_the_stores_code_if_it_is_one(store: Store, pool: HttpPool, code: str, said: str) -> None:
+    store.good, store.refuses = set(), [(400, code)]
+    with pytest.raises(ConfigError) as caught:
+        read(Signer(store).blob(pool), 0, 10)
+    assert caught.value.message == f"store: a: {said}"
+
+
+def test_a_connection_that_is_given_back_late_is_not_kept(store: Store, pool: HttpPool) -> None:
+    with Signer(store).blob(pool).stretch(0, 100) as fill:
+        fill(memoryview(bytearray(50)))
+        pool.close()
+        fill(memoryview(bytearray(50)))
+    assert not any(pool._idle.values())
+
+
 def test_a_url_that_ends_in_the_middle_of_an_answer_is_renewed_as_often_as_it_does(
     store: Store, pool: HttpPool
 ) -> None:
@@ -220,6 +269,35 @@ def test_a_stretch_that_is_given_up_costs_its_connection_and_one_that_is_read_ke
     assert out == DATA[:3000]
     assert read(blob, 7, 100) == DATA[7:107]
     assert store.connections == 2
+
+
+def test_whoever_waits_for_a_url_is_let_go(pool: HttpPool) -> None:
+    """One asks for it, and waits for a broker that is away; the other waits for that."""
+    gone, asked = threading.Event(), threading.Event()
+
+    def wanted() -> None:
+        if gone.is_set():
+            raise UnavailableError("nobody wants it")
+
+    def sign(still: StillWanted) -> Presigned:
+        asked.set()
+        while True:
+            still()
+            time.sleep(0.05)
+
+    blob = HttpBlob(BLOB, sign, pool, Surroundings.real())
+
+    def fill() -> None:
+        with blob.stretch(0, 100, wanted) as fill:
+            fill(memoryview(bytearray(100)))
+
+    with ThreadPoolExecutor(2) as readers:
+        readings = [readers.submit(fill) for _ in range(2)]
+        assert asked.wait(WAIT)
+        gone.set()
+        for reading in readings:
+            with pytest.raises(UnavailableError, match="nobody wants it"):
+                reading.result(WAIT)
 
 
 @pytest.mark.parametrize("secure", [True, False])
@@ -262,9 +340,41 @@ def test_a_blob_of_another_size_is_refused(store: Store, pool: HttpPool) -> None
 
 
 @pytest.mark.parametrize(
-    "url", ["", "ftp://host/a", "http:///a", "http://u@host/a", "http://host:x/", "http://host/a b", "http://host/é"]
+    "url",
+    [
+        "",
+        "ftp://host/a",
+        "http:///a",
+        "http://u@host/a",
+        "http://host:x/",
+        "http://host/a b",
+        "http://host/é",
+        f"http://{'host' * 16}/a",
+        f"http://{'host.' * 51}/a",
+        "http://host..name/a",
+        "http://.host/a",
+        "http://hos\0t/a",
+        "http://hòst/a",
+        "http://host%41/a",
+    ],
 )
 def test_what_is_no_url_of_http_is_refused_without_being_shown(url: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(FormatError) as caught:
         Target.of(url)
-    assert "host" not in caught.value.message
+    assert not set(caught.value.message.split()) & {"http://", "hos"}
+    assert "//" not in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["localhost", "s3.eu-west-1.amazonaws.com", "a_b.example.", "127.0.0.1", "[::1]"])
+def test_hosts_that_can_be_are_taken(host: str) -> None:
+    assert Target.of(f"https://{host}:444/a?b").host == host.strip("[]")
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "\u1234", "a\0"])
+def test_headers_that_no_request_has_are_refused_before_anything_is_sent(
+    store: Store, pool: HttpPool, value: str
+) -> None:
+    signed = Presigned(f"{store.url}t0", {"If-Match": value}, now() + 900)
+    with pytest.raises(FormatError, match="header"):
+        read(HttpBlob(BLOB, lambda _: signed, pool, Surroundings.real()), 0, 10)
+    assert store.connections == 0

@@ -1,35 +1,51 @@
-"""Presigned PUTs over plain HTTP: answers that say nothing of what became of the body, and lines that are slow."""
+"""Presigned PUTs: answers that say nothing of what became of the body, lines that are slow, and who is let go."""
 
-import http.client
 import http.server
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from custody.adapters.http_pool import HttpPool
+from custody.adapters import http_pool
+from custody.adapters.http_pool import Deadline, HttpPool, Target
 from custody.adapters.http_put import put
 from custody.adapters.surroundings import Surroundings
-from custody.errors import ConflictError
+from custody.app.ca import create_authority
+from custody.errors import ConfigError, ConflictError, FormatError, UnavailableError
 from custody.ports import Presigned
 from tests.doubles.deployment import now, rng
 
 HURRIED = Surroundings(now, rng, sleep=lambda _: None)
 BUFFER = 64 << 10
+WAIT = 10.0
+
+Answers = list[int | tuple[int, str]]
 
 
 class Store(http.server.ThreadingHTTPServer):
-    """Takes what is PUT, ``pause`` seconds for each 64 KiB, and answers as ``answers`` say, one after the other."""
+    """Takes what is PUT, ``pause`` seconds for each 64 KiB, and answers as ``answers`` say, one after the other: with a
+    status, or one and the code in S3's body. Where nothing is left to say it answers 503.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        self.answers: list[int] = []
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_side=True)
+        self.url = f"http{'s' if context else ''}://localhost:{self.server_port}/a?token="
+        self.answers: Answers = []
         self.pause = 0.0
         self.taken: list[bytes] = []
+        self.hangs = ""
+        self.asked = threading.Event()
+        self.released = threading.Event()
 
     def handle_error(self, *_: object) -> None:
         """A client that gives up is no error of ours."""
@@ -40,27 +56,71 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Store
 
     def do_PUT(self) -> None:
+        self.server.asked.set()
+        if self.server.hangs == "body":
+            self.server.released.wait(30)
         taken = bytearray()
         while left := int(self.headers["Content-Length"]) - len(taken):
             time.sleep(self.server.pause)
             taken += self.rfile.read(min(left, BUFFER))
         self.server.taken.append(bytes(taken))
-        self.send_response(self.server.answers.pop(0))
-        self.send_header("Content-Length", "0")
+        if self.server.hangs == "head":
+            self.server.released.wait(30)
+        said = self.server.answers.pop(0) if self.server.answers else 503
+        status, code = said if isinstance(said, tuple) else (said, "")
+        body = f"<?xml?><Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else b""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
 
-@pytest.fixture
-def store() -> Iterator[Store]:
-    with Store() as server:
+@contextmanager
+def serving(context: ssl.SSLContext | None = None) -> Iterator[Store]:
+    with Store(context) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield server
+        server.released.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ca")
+    authority = create_authority(folder / "ca", "example.org", now())
+    authority.issue("spiffe://example.org/store", folder / "tls", hours=1, dns=("localhost",), now=now())
+    return folder / "tls"
+
+
+@pytest.fixture
+def secure(tls: Path) -> Iterator[Store]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls / "tls.crt", tls / "tls.key")
+    with serving(context) as server:
+        yield server
+
+
+class Signer:
+    """Signs with one token after another; ``signed`` counts."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.signed = 0
+
+    def __call__(self) -> Presigned:
+        self.signed += 1
+        return Presigned(f"{self.store.url}t{self.signed}", {}, 1 << 40)
 
 
 def send(store: Store, body: bytes, timeout: float = 5, *, said: bool = True) -> None:
@@ -81,7 +141,7 @@ def test_what_a_gateway_lost_the_answer_to_may_be_there_already(store: Store, st
 
 
 @pytest.mark.parametrize("answers", [[412], [429, 412]])
-def test_what_was_there_before_is_a_conflict(store: Store, answers: list[int]) -> None:
+def test_what_was_there_before_is_a_conflict(store: Store, answers: Answers) -> None:
     store.answers = answers
     with pytest.raises(ConflictError, match="a exists"):
         send(store, b"body")
@@ -95,14 +155,172 @@ def test_a_body_goes_out_whole_whether_or_not_its_length_was_signed(store: Store
     assert store.taken == [b"x" * size]
 
 
-def test_a_body_may_take_longer_than_a_stall(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(connection: http.client.HTTPConnection) -> None:
-        whole(connection)
-        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no system take more than 64 KiB of what is sent, until the store does."""
 
-    whole = http.client.HTTPConnection.connect
-    monkeypatch.setattr(http.client.HTTPConnection, "connect", connect)
+    def dial(target: Target, deadline: Deadline) -> socket.socket:
+        sock = whole(target, deadline)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        return sock
+
+    whole = http_pool._dial
+    monkeypatch.setattr(http_pool, "_dial", dial)
+
+
+def test_a_body_may_take_longer_than_a_stall(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    narrow(monkeypatch)
     store.answers, store.pause = [200], 0.03
     body = bytes(3 << 20)  # a second and a half
     send(store, body, timeout=0.8)
     assert store.taken == [body]
+
+
+@pytest.mark.parametrize("kind", ["store", "secure"])
+def test_a_body_that_is_sent_in_many_waits_arrives_whole(
+    kind: str, request: pytest.FixtureRequest, tls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS, what timed out must be sent again exactly."""
+    narrow(monkeypatch)
+    monkeypatch.setattr(http_pool, "_LOOK", 0.01)
+    store = request.getfixturevalue(kind)
+    store.answers, store.pause = [200], 0.05
+    body = rng(1 << 20)
+    pool = HttpPool(tls / "ca.pem")
+    put("a", Signer(store), body, pool, HURRIED)
+    pool.close()
+    assert store.taken == [body]
+
+
+@pytest.mark.parametrize(
+    "answers", [[409, 200], [(409, "ConditionalRequestConflict"), 200], [(400, "RequestTimeout"), 200]]
+)
+def test_what_means_try_again_is_tried_again(store: Store, answers: Answers) -> None:
+    store.answers = answers
+    send(store, b"body")
+    assert store.taken == [b"body"] * 2
+
+
+def test_what_somebody_else_was_writing_is_a_conflict(store: Store) -> None:
+    store.answers = [409, 412]
+    with pytest.raises(ConflictError, match="a exists"):
+        send(store, b"body")
+
+
+@pytest.mark.parametrize("refuses", [403, (400, "ExpiredToken")])
+def test_a_url_that_ended_early_is_renewed_once(store: Store, refuses: int | tuple[int, str]) -> None:
+    signer, pool = Signer(store), HttpPool(timeout=5)
+    store.answers = [refuses, 200]
+    put("a", signer, b"body", pool, HURRIED, patience=5)
+    assert signer.signed == 2
+    store.answers = [refuses, refuses]
+    with pytest.raises(ConfigError, match=r"HTTP 40[03]") as caught:
+        put("a", signer, b"body", pool, HURRIED, patience=5)
+    pool.close()
+    assert signer.signed == 4
+    assert "token=" not in caught.value.message + caught.value.hint
+    if isinstance(refuses, tuple):
+        assert "have ended: renew them" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("InvalidRequest", "HTTP 400 (InvalidRequest)"),
+        ("x" * 64, f"HTTP 400 ({'x' * 64})"),
+        ("x" * 65, "HTTP 400"),
+        ("\x1b[2J", "HTTP 400"),
+        ("a b", "HTTP 400"),
+        ("é", "HTTP 400"),
+        (f"<Pad>{'x' * 5000}</Pad></Code><Code>Late", "HTTP 400"),
+    ],
+)
+def test_a_refusal_names_the_stores_code_if_it_is_one(store: Store, code: str, said: str) -> None:
+    store.answers = [(400, code)]
+    with pytest.raises(ConfigError) as caught:
+        send(store, b"body")
+    assert caught.value.message == f"store: a: {said}"
+    assert "clock" not in caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "value"), [("x-amz-a", "a\nb"), ("x-amz-a", "é"), ("a b", "c"), ("", "")])
+def test_headers_that_no_request_has_are_refused_before_anything_is_sent(store: Store, name: str, value: str) -> None:
+    signed = Presigned(f"{store.url}1", {name: value}, 1 << 40)
+    with pytest.raises(FormatError, match="header"):
+        put("a", lambda: signed, b"body", HttpPool(), HURRIED)
+    assert not store.asked.is_set()
+
+
+def test_a_refusal_that_comes_before_the_body_was_read_is_heard() -> None:
+    """The store closes the connection while we send; what it said stands before that."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def refuse() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(1 << 10)
+                connection.sendall(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n")
+                connection.shutdown(socket.SHUT_RD)
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        signed = Presigned(f"http://127.0.0.1:{server.getsockname()[1]}/a?", {}, 1 << 40)
+        with pytest.raises(ConflictError, match="a exists"):
+            put("a", lambda: signed, bytes(64 << 20), HttpPool(), HURRIED)
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", ["store", "secure"])
+@pytest.mark.parametrize("hangs", ["body", "head", "503"])
+def test_whoever_sends_to_a_store_is_let_go(hangs: str, kind: str, request: pytest.FixtureRequest, tls: Path) -> None:
+    store = request.getfixturevalue(kind)
+    store.hangs = hangs
+    let_go(store.url, tls, store.asked)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_whoever_waits_for_a_connection_is_let_go(scheme: str, tls: Path) -> None:
+    """Over HTTP for a network that drops what it gets; over HTTPS for a server that says nothing."""
+    asked = threading.Event()
+    asked.set()
+    with socket.socket() as server, ExitStack() as stack:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        if scheme == "http":  # who comes next is not even refused
+            for _ in range(2):
+                other = stack.enter_context(socket.socket())
+                other.setblocking(False)  # noqa: FBT003 - its name says what it is
+                other.connect_ex(server.getsockname())
+        let_go(f"{scheme}://127.0.0.1:{server.getsockname()[1]}/a?", tls, asked)
+
+
+def let_go(url: str, tls: Path, asked: threading.Event) -> None:
+    """Require that a PUT waits, and that it ends soon when nobody wants it any more."""
+    gone = threading.Event()
+
+    def wanted() -> None:
+        if gone.is_set():
+            raise UnavailableError("nobody wants it")
+
+    with ThreadPoolExecutor(1) as sender:
+        pool = HttpPool(tls / "ca.pem", timeout=60)
+        signed = Presigned(url, {}, 1 << 40)
+        body = bytes(8 << 20)
+        sending = sender.submit(put, "a", lambda: signed, body, pool, Surroundings.real(), patience=60, wanted=wanted)
+        assert asked.wait(WAIT)
+        with pytest.raises(TimeoutError):
+            sending.result(0.3)
+        gone.set()
+        begin = time.monotonic()
+        with pytest.raises(UnavailableError, match="nobody wants it"):
+            sending.result(WAIT)
+        assert time.monotonic() - begin < 4
+        pool.close()
+
+
+def test_nobody_pauses_for_long_without_asking_whether_it_is_wanted(store: Store) -> None:
+    slept: list[float] = []
+    store.answers = [503, 503, 503, 503, 503, 200]
+    pool = HttpPool()
+    put("a", Signer(store), b"body", pool, Surroundings(now, bytes, sleep=slept.append))
+    pool.close()
+    assert sum(slept) > 5
+    assert max(slept) <= 1

@@ -70,12 +70,45 @@ def test_what_a_copy_holds_is_durable_at_once(
 
 def test_a_damaged_version_is_not_copied(site: SealSite, target: LocalStore) -> None:
     key = next(key for key in site.store.list("") if key.endswith(".floe"))
-    damaged = bytearray(site.store.get(key))
-    damaged[-1] ^= 1
-    site.store.put(key, bytes(damaged))
-    with pytest.raises(IntegrityError):
+    site.store.put(key, damaged(site.store.get(key), "flipped"))
+    with pytest.raises(IntegrityError, match=key) as caught:
         copied(site, target)
+    assert "in the store that is copied" in caught.value.message
+    assert "mend it there" in caught.value.hint
     assert not [key for key in target.list("") if key.endswith("manifest.json")]
+
+
+@pytest.mark.parametrize("suffix", [".floe", ".digests"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "longer"])
+def test_what_was_mended_can_be_copied(site: SealSite, target: LocalStore, suffix: str, damage: str) -> None:
+    key = next(key for key in site.store.list("") if key.endswith(suffix))
+    good = site.store.get(key)
+    site.store.put(key, damaged(good, damage))
+    with pytest.raises(IntegrityError, match=key):
+        copied(site, target)
+    assert not target.exists(key)
+    site.store.put(key, good)
+    assert copied(site, target)
+    assert target.get(key) == good
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "longer"])
+def test_a_wrong_blob_in_the_copy_is_named_with_what_to_do(site: SealSite, target: LocalStore, damage: str) -> None:
+    key = next(key for key in site.store.list("") if key.endswith(".floe"))
+    good = site.store.get(key)
+    target.put_new(key, damaged(good, damage))
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match=key) as caught:
+            copied(site, target)
+        assert "in the store that is copied to" in caught.value.message
+        assert caught.value.hint == "remove this blob there, then copy again"
+    target.delete(key)
+    assert copied(site, target)
+    assert target.get(key) == good
+
+
+def damaged(data: bytes, how: str) -> bytes:
+    return {"flipped": data[:-1] + bytes([data[-1] ^ 1]), "cut": data[:-1], "longer": data + b"x"}[how]
 
 
 def test_another_manifest_in_the_copy_is_never_replaced(site: SealSite, target: LocalStore) -> None:

@@ -43,7 +43,7 @@ def test_files_end_at_once_and_the_block_waits_for_all() -> None:
 
 
 @pytest.mark.parametrize("limit", [{"files": 2}, {"weight": 10}])
-def test_who_begins_too_much_waits(limit: dict[str, int]) -> None:
+def test_who_begins_too_much_waits(limit: dict[str, Any]) -> None:
     door = threading.Event()
     files = [File(0, 5, waits=door), File(1, 5, waits=door), File(2, 5)]
     with Finishing(**limit) as finishing:
