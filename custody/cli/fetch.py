@@ -57,8 +57,8 @@ def fetch_command(  # noqa: PLR0917 - click passes them by name
     """Fetch the files of a lease, as the job it was granted to; every byte is checked before it counts.
 
     A file appears under its name only when it is whole and right. What is there and right already is not fetched again,
-    and an interrupted fetch goes on where it stopped. Weights on a disk are in the clear: prefer the library, which
-    reads them into memory.
+    and an interrupted fetch goes on where it stopped. Of two fetches into one directory the second is refused while
+    the first is at its file. Weights on a disk are in the clear: prefer the library, which reads them into memory.
 
     Examples:
       custody fetch 77ab01c2 --out ./model --receipts ./receipts
