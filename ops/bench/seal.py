@@ -60,7 +60,7 @@ def rows(deployment: Deployment, model: Model, work: Path, memory: Path, runs: i
                     Contender("custody", ours, before=store.mkdir, after=lambda: shutil.rmtree(store), size=model.size),
                     Contender("cp", peers.cp(model, copy), after=copy.unlink, size=model.size, target=_CP),
                     Contender(
-                        "only read, hash, encrypt, hash, write",
+                        "only read, hash, encrypt, write",
                         limits.sealing_steps(model, steps),
                         after=steps.unlink,
                         size=model.size,
