@@ -39,7 +39,7 @@ _SMALL: Final = 1 << 20
 _AT_ONCE: Final = 4
 """Files under way. A broker gives a session 16 streams, and serves each one better while all have few."""
 
-_GROUP: Final = 256  # each stays open, and locked, until it has its name
+_GROUP: Final = 128  # each stays open, and locked, until it has its name
 _GROUP_SIZE: Final = 1 << 30  # bytes: whoever looks at the directory sees files come
 _WORTH: Final = 4
 """Files of a group from which one sync of all is less work than two for each."""
