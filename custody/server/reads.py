@@ -135,9 +135,10 @@ class Reads:
 
     @asynccontextmanager
     async def _place(self, peer: Peer, session: str) -> AsyncIterator[Stream]:
-        """Take a place for a stream. One that waits for it is a call under way like any other."""
+        """Take the places of a stream. One that waits for them is a call under way like any other."""
         with self._guard.place(peer):
-            async with self._streams.enter(session) as stream:
+            segment = int(self._context.sessions.get(session, peer.identity).content.segment)
+            async with self._streams.enter(session, segment) as stream:
                 yield stream
 
     def close(self) -> None:

@@ -1,9 +1,10 @@
 """Who may stream at once, so that memory is bounded and nobody waits for ever behind slow readers.
 
 Each stream holds the messages of one segment, whatever its reader does; while few are served, those of two runs of
-segments, and the ciphertext of some more where a store is waited for. So memory is bounded by their number. When all
-places are taken, those that arrive wait in line, and for each of them a stream is cut whose reader has left a message
-untaken for longer than a reader at work does, the slowest first. It is told to resume: what arrived is not sent again.
+segments, and the ciphertext of some more where a store is waited for. So memory is bounded by the number of places, of
+which a stream with large segments takes several. When all are taken, those that arrive wait in line, and as many places
+as they wait for are freed by cutting streams whose reader has left a message untaken for longer than a reader at work
+does, the slowest first. It is told to resume: what arrived is not sent again.
 """
 
 import asyncio
@@ -14,10 +15,13 @@ from typing import Final
 
 from custody.errors import UnavailableError
 
-__all__ = ["MAX_AHEAD", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "Stream", "Streams"]
+__all__ = ["MAX_AHEAD", "MAX_STREAMS", "MAX_STREAMS_OF_SESSION", "PLACE", "Stream", "Streams"]
 
 MAX_STREAMS: Final = 256
-"""Streams served at once."""
+"""Streams served at once: as many places."""
+
+PLACE: Final = 4 << 20
+"""Bytes of a segment that a place stands for. A version with larger segments takes several for each stream."""
 
 MAX_STREAMS_OF_SESSION: Final = 16
 """So that one job cannot take them all: those that are served, and those that wait for a place."""
@@ -39,9 +43,10 @@ _WAIT: Final = 5.0
 
 
 class Stream:
-    """One stream. ``UnavailableError`` ends it."""
+    """One stream, with the places that it takes. ``UnavailableError`` ends it."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int) -> None:
+        self.places = places
         self.idle_since: float | None = None
         """When the write that its reader has not let finish began, on the clock of the event loop."""
         self.leaving = False
@@ -72,10 +77,13 @@ class Streams:
     """All streams of a server."""
 
     def __init__(self, most: int = MAX_STREAMS) -> None:
+        self._most = most
         self._places = asyncio.Semaphore(most)
+        self._turn = asyncio.Lock()
         self._streams: set[Stream] = set()
         self._of_session: Counter[str] = Counter()
         self._waiting = 0
+        """Places that are waited for."""
 
     @property
     def few(self) -> bool:
@@ -90,17 +98,19 @@ class Streams:
         return min(_FETCHES, MAX_AHEAD // max(1, len(self._streams)) - 1) if self.few else 0
 
     @asynccontextmanager
-    async def enter(self, session: str) -> AsyncIterator[Stream]:
-        """Take a place for the length of a block; ``UnavailableError`` when there is none."""
+    async def enter(self, session: str, segment: int) -> AsyncIterator[Stream]:
+        """Take the places of a stream of ``segment`` bytes at a time for the length of a block; ``UnavailableError``
+        when there are none.
+        """
+        stream = Stream(min(self._most, max(1, segment // PLACE)))
         with self._counted(session):
-            if not await self._place():
+            if not await self._wait(stream.places):
                 raise _too_many()
-            stream = Stream()
             self._streams.add(stream)
             try:
                 yield stream
             finally:
-                self._places.release()
+                self._release(stream.places)
                 self._streams.discard(stream)
 
     @contextmanager
@@ -116,33 +126,51 @@ class Streams:
             if not self._of_session[session]:
                 del self._of_session[session]
 
-    async def _place(self) -> bool:
-        """Wait for a place, in the order of arrival, slow readers' places included; tell whether there was one."""
-        if not self._places.locked():
-            return await self._places.acquire()
+    async def _wait(self, places: int) -> bool:
+        """Wait for places, in the order of arrival, slow readers' included; tell whether there were as many."""
         end = asyncio.get_running_loop().time() + _WAIT
-        place = asyncio.ensure_future(self._places.acquire())
-        self._waiting += 1
+        taking = asyncio.ensure_future(self._take(places))
         try:
-            while not place.done() and (left := end - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(0)  # free ones are taken at once, and nobody is cut for them
+            while not taking.done() and (left := end - asyncio.get_running_loop().time()) > 0:
                 self._cut()
-                await asyncio.wait({place}, timeout=min(left, _SLOW / 2))
+                await asyncio.wait({taking}, timeout=min(left, _SLOW / 2))
         except BaseException:
-            if not place.cancel() and not place.cancelled():
-                self._places.release()  # it came too late for whoever waited
+            if not taking.cancel() and not taking.cancelled():
+                self._release(places)  # they came too late for whoever waited
             raise
-        finally:
-            self._waiting -= 1
-        return not place.cancel()
+        return not taking.cancel()
+
+    async def _take(self, places: int) -> None:
+        """Take places, all or none. One stream after the other: two that had half of theirs would wait for ever."""
+        taken = 0
+        self._waiting += places
+        try:
+            async with self._turn:
+                while taken < places:
+                    await self._places.acquire()
+                    taken += 1
+                    self._waiting -= 1
+        except BaseException:
+            self._waiting -= places - taken
+            self._release(taken)
+            raise
+
+    def _release(self, places: int) -> None:
+        for _ in range(places):
+            self._places.release()
 
     def _cut(self) -> None:
-        """Cut as many of the slowest streams as others wait for a place."""
+        """Cut the slowest streams, until as many places become free as others wait for."""
         before = asyncio.get_running_loop().time() - _SLOW
         slow = [(stream.idle_since, stream) for stream in self._streams if stream.idle_since is not None]
         slow = sorted((item for item in slow if item[0] <= before), key=lambda item: item[0])
-        leaving = sum(stream.leaving for stream in self._streams)
-        for _, stream in slow[: max(0, self._waiting - leaving)]:
+        wanted = self._waiting - sum(stream.places for stream in self._streams if stream.leaving)
+        for _, stream in slow:
+            if wanted <= 0:
+                break
             stream.cut()
+            wanted -= stream.places
 
 
 def _too_many() -> UnavailableError:

@@ -7,7 +7,7 @@ import pytest
 
 from custody.errors import UnavailableError
 from custody.server import streams
-from custody.server.streams import MAX_STREAMS_OF_SESSION, Streams
+from custody.server.streams import MAX_STREAMS_OF_SESSION, PLACE, Streams
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +32,10 @@ class Crowd:
         self.now = 0
         self.most = 0
 
-    async def read(self, session: str, messages: int, write: Callable[[], Awaitable[None]]) -> None:
-        async with self.streams.enter(session) as stream:
+    async def read(
+        self, session: str, messages: int, write: Callable[[], Awaitable[None]], segment: int = 1 << 20
+    ) -> None:
+        async with self.streams.enter(session, segment) as stream:
             self.now += 1
             self.most = max(self.most, self.now)
             try:
@@ -129,7 +131,7 @@ def test_one_session_cannot_take_all_places_that_become_free_at_once() -> None:
 def test_who_waited_in_vain_or_went_away_counts_no_more() -> None:
     async def scene() -> None:
         crowd = Crowd(1)
-        async with crowd.streams.enter("first"):
+        async with crowd.streams.enter("first", 0):
             for patient in (True, False):
                 waiting = [asyncio.create_task(crowd.read("greedy", 0, soon)) for _ in range(MAX_STREAMS_OF_SESSION)]
                 await asyncio.sleep(0.01)
@@ -140,6 +142,81 @@ def test_who_waited_in_vain_or_went_away_counts_no_more() -> None:
             assert crowd.streams._of_session == {"first": 1}
         await crowd.read("greedy", 1, soon)
         assert not crowd.streams._of_session
+
+    asyncio.run(scene())
+
+
+async def gone(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("segment", "most"), [(4096, 8), (PLACE, 8), (2 * PLACE, 4), (4 * PLACE, 2), (64 * PLACE, 1)])
+def test_streams_with_large_segments_are_fewer(segment: int, most: int) -> None:
+    async def scene() -> None:
+        crowd = Crowd(8)
+        readers = [asyncio.create_task(crowd.read(f"session {i}", 1, never, segment)) for i in range(20)]
+        await asyncio.sleep(0.01)
+        assert crowd.now == most
+        await gone(*readers)
+        await crowd.read("all of them again", 1, soon, 8 * PLACE)
+
+    asyncio.run(scene())
+
+
+def test_two_that_wait_for_several_places_do_not_wait_for_each_other() -> None:
+    async def scene() -> None:
+        crowd = Crowd(4)
+        small = [asyncio.create_task(crowd.read(f"small {i}", 1, never)) for i in range(4)]
+        await asyncio.sleep(0)
+        large = [asyncio.create_task(crowd.read(f"large {i}", 1, soon, 4 * PLACE)) for i in range(2)]
+        for task in small:  # one place becomes free after the other
+            await asyncio.sleep(0.01)
+            await gone(task)
+        await asyncio.gather(*large)
+        assert crowd.most == 4
+
+    asyncio.run(scene())
+
+
+def test_as_many_slow_readers_are_cut_as_a_large_stream_takes_places() -> None:
+    async def scene() -> None:
+        crowd = Crowd(8)
+        slow = [asyncio.create_task(crowd.read(f"slow {i}", 1, never)) for i in range(8)]
+        await asyncio.sleep(0.06)
+        await crowd.read("large", 1, soon, 3 * PLACE)
+        assert sum(task.done() for task in slow) == 3
+        await gone(*slow)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_who_waited_for_several_places_in_vain_gives_back_those_that_came(*, patient: bool) -> None:
+    async def scene() -> None:
+        crowd = Crowd(4)
+
+        async def steadily() -> None:
+            await asyncio.sleep(0.001)
+
+        small = [asyncio.create_task(crowd.read(f"small {i}", 10_000, steadily)) for i in range(4)]
+        await asyncio.sleep(0)
+        large = asyncio.create_task(crowd.read("large", 1, soon, 3 * PLACE))
+        await asyncio.sleep(0.01)
+        await gone(*small[:2])  # two of the three it waits for
+        late = asyncio.create_task(crowd.read("late", 1, soon))
+        await asyncio.sleep(0.01)
+        assert not late.done()
+        if not patient:
+            large.cancel()
+        with pytest.raises(UnavailableError if patient else asyncio.CancelledError):
+            await large
+        await late
+        await crowd.read("two", 1, soon, 2 * PLACE)
+        await gone(*small)
+        await crowd.read("four", 1, soon, 4 * PLACE)
+        assert crowd.streams._waiting == 0
 
     asyncio.run(scene())
 
@@ -156,7 +233,7 @@ def test_all_streams_together_have_as_much_fetched_as_few_have(number: int, ahea
     async def scene() -> None:
         crowd = Crowd(64)
         readers = [asyncio.create_task(crowd.read(f"session {i}", 1, never)) for i in range(number)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         assert crowd.now == number
         assert crowd.streams.ahead == ahead
         for reader in readers:
