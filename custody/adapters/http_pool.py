@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from custody.adapters.backoff import Backoff
 from custody.errors import ConfigError, FormatError
 from custody.ports import Presigned
 from custody.segments.streams import StillWanted, still_wanted
@@ -80,13 +81,15 @@ class Deadline(NamedTuple):
                 return within(max(_MOMENT, min(_LOOK, left)))
         raise TimeoutError("timed out")
 
-    def rest(self, sleep: Callable[[float], None], seconds: float) -> None:
-        """Wait before another attempt, as long as that is wanted."""
-        while seconds > 0:
+    def rest(self, sleep: Callable[[float], None], backoff: Backoff) -> bool:
+        """Wait before another attempt, as long as that is wanted; tell whether there is time for one."""
+        pause = backoff.pause(self.monotonic())
+        while pause is not None and pause > 0:
             self.wanted()
-            sleep(min(seconds, _LOOK))
-            seconds -= _LOOK
+            sleep(min(pause, _LOOK))
+            pause -= _LOOK
         self.wanted()
+        return not self.passed
 
 
 class Target(NamedTuple):
@@ -267,7 +270,8 @@ def _reached(sock: socket.socket, seconds: float) -> int:
         raise TimeoutError
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
-        raise OSError(error, os.strerror(error))
+        # Not as ``TimeoutError``, which the system's own is: that would be waited for again.
+        raise ConnectionError(error, os.strerror(error))
     return 0
 
 

@@ -1,6 +1,7 @@
 """A body sent through a presigned PUT, again if need be: the same bytes under the same URL change nothing."""
 
 import http.client
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -60,10 +61,8 @@ def put(
             # A gateway that waited in vain says nothing of what the store behind it took.
             unheard = unheard or status >= http.client.INTERNAL_SERVER_ERROR or status == http.client.REQUEST_TIMEOUT
             reason, cause = f"it answered {answer}", None
-        pause = backoff.pause(around.monotonic())
-        if pause is None:
+        if not deadline.rest(around.sleep, backoff):
             raise UnavailableError(f"store: {what}: {reason}", hint="seal again") from cause
-        deadline.rest(around.sleep, pause)
 
 
 def _attempt(signed: Presigned, body: memoryview, pool: HttpPool, deadline: Deadline) -> Answer:
@@ -73,7 +72,7 @@ def _attempt(signed: Presigned, body: memoryview, pool: HttpPool, deadline: Dead
         connection.request("PUT", target.path, headers=headers)
         try:
             send(connection.sock, body, deadline)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             early = True  # a store that refuses what it has not read yet may have said why
         else:
             early = False

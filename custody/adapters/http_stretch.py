@@ -125,13 +125,11 @@ class Stretch:
                 self._judge(error)
                 if self._at > reached:
                     backoff = Backoff(around.rng, deadline.at)  # it works, if haltingly
-                pause = backoff.pause(around.monotonic())
-                if pause is None:
+                if not deadline.rest(around.sleep, backoff):
                     raise UnavailableError(
                         f"store: {self._way.blob.key}: {reason_of(error)}, at byte {self._at}",
                         hint="try again: reading goes on at the segment it reached",
                     ) from error
-                deadline.rest(around.sleep, pause)
 
     def close(self) -> None:
         """Give up the answer under way, and its connection."""

@@ -1,7 +1,7 @@
 """Sessions of a lease, and the bytes they are served."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from custody.segments.layout import FilePlan
 
 __all__ = [
     "Opened",
+    "abandon_session",
     "close_session",
     "fetch_segments",
     "is_far",
@@ -85,6 +86,14 @@ def open_session(context: Context, peer: Peer, envelope: Envelope) -> Opened:
         end_session(context, session, "aborted", "unavailable")
         raise
     return Opened(session.digest, receipt, content, lent, sealed)
+
+
+def abandon_session(context: Context, peer: Peer, opened: Opened) -> None:
+    """End a session that nobody was told of: its call had broken off. What was not served does not count then."""
+    with suppress(CustodyError):  # it has ended since; or the log is down, and it counts its whole ceiling
+        session = context.sessions.get(opened.session, peer.identity)
+        end_session(context, session, "aborted", "unavailable")
+        close_overdue(context, session.request)
 
 
 def _begin(context: Context, envelope: Envelope, document: OpenSession) -> tuple[Session, int, VersionState]:

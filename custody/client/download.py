@@ -187,14 +187,13 @@ class _Group:
         """Make one part whole, or find the file in its place; return how many of its bytes were there already."""
         target = _inside(self._out, path)
         if os.path.lexists(target):
-            with explained(target):
-                if not is_whole(file, target, self._still_wanted):
-                    raise another(target)
-            self._tell(self._present, file.plan.size)
-            return file.plan.size
+            return self._find(file, target)
         part = target.with_name(target.name + PART)
         with explained(part), ExitStack() as stack:
             mine = stack.enter_context(Part(part))
+            if os.path.lexists(target):  # another fetch gave it its name just now
+                mine.discard_empty()
+                return self._find(file, target)
             first = min(verified(file, mine.descriptor, self._still_wanted), file.plan.count - 1)
             there = file.plan.locate(first).offset
             self._tell(self._present, there)
@@ -210,10 +209,18 @@ class _Group:
             if not self._together or os.fstat(mine.descriptor).st_dev != self._device:
                 with _doubting([mine]):
                     os.fsync(mine.descriptor)
-            stack.pop_all()
-        with self._telling:
-            self._parts[path] = mine
+            with self._telling:
+                self._parts[path] = mine
+            stack.pop_all()  # last: somebody has it all the time, who closes it
         return there
+
+    def _find(self, file: VerifiedFile | DirectFile, target: Path) -> int:
+        """Look whether what is in a file's place is the file."""
+        with explained(target):
+            if not is_whole(file, target, self._still_wanted):
+                raise another(target)
+        self._tell(self._present, file.plan.size)
+        return file.plan.size
 
     def _tell(self, what: Progress, done: int) -> None:
         with self._telling:

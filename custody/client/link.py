@@ -161,6 +161,7 @@ class Link:
         """
         backoff = self.backoff(patience)
         while True:
+            wanted()
             try:
                 with self.borrow() as calls:
                     return do(calls)

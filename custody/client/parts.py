@@ -73,6 +73,11 @@ class Part:
             done = os.pwrite(self.descriptor, data, offset)
             data, offset = data[done:], offset + done
 
+    def discard_empty(self) -> None:
+        """Remove it again, if it was made just now."""
+        if not os.fstat(self.descriptor).st_size:
+            self.path.unlink()
+
     def name(self) -> None:
         """Give it its name. ``ConflictError`` where there is a file of that name meanwhile."""
         target = self.path.with_name(self.path.name.removesuffix(PART))

@@ -97,7 +97,7 @@ class Session:
         out = memoryview(buffer).cast("B")
         try:
             index = self._index(path)
-            with self._files.lend(index, partial(self._opened, index, wanted)) as file:
+            with self._files.lend(index, partial(self._opened, index, wanted), wanted) as file:
                 file.read_into(offset, out, progress, wanted)
         except BaseException:  # whatever lay in the buffer before
             wipe(out)

@@ -11,8 +11,8 @@ Every byte is checked by the session before it is seen here, the header's bytes 
 import threading
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from custody.client.frameworks import Framework, View, viewer
@@ -21,7 +21,7 @@ from custody.crypto.sodium import wipe
 from custody.documents.content import Content
 from custody.errors import NotFoundError, UnavailableError
 from custody.segments.buffers import huge_buffer
-from custody.segments.lanes import helping
+from custody.segments.lanes import begin_aside
 from custody.segments.streams import Progress, StillWanted, still_wanted
 
 __all__ = ["Names", "Readable", "load", "read_header", "walk"]
@@ -128,18 +128,25 @@ def _walk(
         runs, size = batches[k]
         return _fill(session, path, runs, buffers[k % 2][:size], view, told, wanted)
 
-    try:
-        with helping("custody-ahead") as helper, ExitStack() as leaving:
-            leaving.callback(over.set)
-            ahead: Future[list[tuple[str, Any]]] | None = None
-            for k in range(len(batches)):
-                ready = (ahead or helper.submit(fill, k)).result()
-                # The other buffer is free: whoever asked for more is done with what was in it.
-                ahead = helper.submit(fill, k + 1) if k + 1 < len(batches) else None
-                yield from ready
-    finally:
+    def leave(_ended: object = None) -> None:
         for buffer in buffers:
             wipe(buffer)
+
+    ahead: Future[list[tuple[str, Any]]] | None = None
+    try:
+        for k in range(len(batches)):
+            ahead = ahead or begin_aside(partial(fill, k), "custody-ahead")
+            ready = ahead.result()
+            # The other buffer is free: whoever asked for more is done with what was in it.
+            ahead = begin_aside(partial(fill, k + 1), "custody-ahead") if k + 1 < len(batches) else None
+            yield from ready
+    finally:
+        over.set()
+        if ahead is None:
+            leave()
+        else:
+            ahead.add_done_callback(leave)  # a thread that still fills one ends soon
+        del ahead  # a failure has this frame, which must not have the failure
 
 
 def _fill(  # noqa: PLR0917 - both ways in

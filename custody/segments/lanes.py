@@ -19,9 +19,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import count as numbers
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-__all__ = ["Lane", "Step", "helping", "run_lanes", "run_unordered"]
+__all__ = ["Lane", "Step", "begin_aside", "helping", "run_lanes", "run_unordered"]
+
+_T = TypeVar("_T")
 
 Step = Callable[[int], None]
 """What is done with a segment, told its number."""
@@ -108,6 +110,26 @@ def _outwait(helper: ThreadPoolExecutor) -> None:
 
 def _nothing() -> None:
     """The last task: all others are done when it is."""
+
+
+def begin_aside(work: Callable[[], _T], name: str) -> "Future[_T]":
+    """Begin work in a thread of its own that nobody has to wait for, the end of the program included.
+
+    For a generator that may be dropped in the middle: the collector then closes it in any thread, perhaps in this very
+    one, where waiting would never end.
+    """
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
 class _Failing(Protocol):

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
+from custody.segments.streams import StillWanted, still_wanted, waited_for
+
 __all__ = ["Shelf"]
 
 
@@ -40,13 +42,13 @@ class Shelf(Generic[_F]):
         self._closed = False
 
     @contextmanager
-    def lend(self, index: int, open_file: Callable[[], _F]) -> Iterator[_F]:
+    def lend(self, index: int, open_file: Callable[[], _F], wanted: StillWanted = still_wanted) -> Iterator[_F]:
         """Lend a file for the length of a block; ``open_file`` opens it where it is not open. ``ValueError`` when the
-        shelf is closed.
+        shelf is closed. What ``wanted`` raises ends the waiting for somebody else who opens it.
         """
         lent = self._find(index)
         if lent is None:
-            with self._gates[index % _GATES]:
+            with waited_for(self._gates[index % _GATES], wanted):
                 lent = self._find(index) or self._put(index, open_file())
         try:
             yield lent.file

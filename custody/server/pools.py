@@ -10,14 +10,17 @@ their turn behind its own, at the price of a coroutine each.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Final, TypeVar
 
 __all__ = ["Pools", "Turns"]
 
 _T = TypeVar("_T")
+_log: Final = logging.getLogger("custody.server")
 _OPENS: Final = 16
 _STOPS: Final = 8
 _UPLOADS: Final = 16
@@ -54,9 +57,28 @@ class _Pool:
         self.executor: Final = ThreadPoolExecutor(threads, name)
         self._turns = Turns(max(1, threads // 2))
 
-    async def run(self, caller: str, function: Callable[[], _T]) -> _T:
+    async def run(self, caller: str, function: Callable[[], _T], unheard: Callable[[_T], object] | None = None) -> _T:
         async with self._turns.turn(caller):
-            return await asyncio.get_running_loop().run_in_executor(self.executor, function)
+            future = self.executor.submit(function)
+            try:
+                return await asyncio.wrap_future(future)
+            except asyncio.CancelledError:
+                if unheard is not None:
+                    future.add_done_callback(partial(self._unheard, unheard))
+                raise
+
+    def _unheard(self, unheard: Callable[[_T], object], future: "Future[_T]") -> None:
+        """Give a result to ``unheard``, in a thread: this may be called by the event loop."""
+
+        def hand_on() -> None:
+            try:
+                unheard(future.result())
+            except Exception:  # noqa: BLE001 - nobody waits for it: it is told here, or nowhere
+                _log.exception("a call that had broken off could not be undone")
+
+        if not future.cancelled() and future.exception() is None:
+            with suppress(RuntimeError):  # the server is closing, and ends whatever was begun
+                self.executor.submit(hand_on)
 
 
 class Pools:
@@ -77,9 +99,9 @@ class Pools:
         """Run a use case that waits for nothing but the database."""
         return await self._calls.run(caller, function)
 
-    async def open(self, caller: str, function: Callable[[], _T]) -> _T:
-        """Run the opening of a session."""
-        return await self._opens.run(caller, function)
+    async def open(self, caller: str, function: Callable[[], _T], unheard: Callable[[_T], object] | None = None) -> _T:
+        """Run the opening of a session. ``unheard`` is given one that was opened although its call had broken off."""
+        return await self._opens.run(caller, function, unheard)
 
     async def upload(self, caller: str, function: Callable[[], _T]) -> _T:
         """Run a piece of an upload, which waits for the store."""

@@ -1,6 +1,7 @@
 """The broker's service: each method hands signed documents to one use case and packs what comes back."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 from grpc.aio import ServicerContext
@@ -225,7 +226,11 @@ class Service(UploadService):
     ) -> pb.Session:
         async def work(peer: Peer) -> pb.Session:
             envelope = Envelope.parse(request.envelope)
-            opened = await self._pools.open(peer.identity, lambda: reading.open_session(self._context, peer, envelope))
+            opened = await self._pools.open(
+                peer.identity,
+                partial(reading.open_session, self._context, peer, envelope),
+                partial(reading.abandon_session, self._context, peer),
+            )
             return pb.Session(
                 session=opened.session,
                 receipt=receipt_to(opened.receipt),

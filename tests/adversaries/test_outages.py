@@ -1,5 +1,6 @@
 """A witness that is away or hangs: nothing is released, callers are told in time, and afterwards work goes on."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from custody.app.sealing import Sealed
-from custody.errors import DeniedError, UnavailableError
+from custody.errors import CustodyError, DeniedError, UnavailableError
 from custody.tlog.checkpoint import Checkpoint
 from custody.tlog.note import Note
 from custody.values import U64
 from tests.doubles import malice
+from tests.doubles.interrupting import interrupting
 from tests.doubles.site import Site, impatient
 
 
@@ -96,6 +98,42 @@ def test_a_job_that_reads_while_its_session_waits_for_witnesses(site: Site, seal
             assert not opening.done()
         assert opening.result().session == document.digest
         assert site.read(job, document.digest, 0)
+
+
+@pytest.mark.parametrize("leaves", ["it is interrupted", "its connection breaks"])
+def test_a_job_that_leaves_while_its_session_waits_for_witnesses(site: Site, sealed: Sealed, leaves: str) -> None:
+    """Nobody will use that session. It ends as soon as it was opened, and counts nothing but itself."""
+    size = sealed.content.size
+    view, lease = site.granted(sealed, sessions=U64(9), bytes=U64(2 * size))
+    with site.calls("job") as job:
+        site.open(job, sealed, lease)  # so that the key is there
+        document = site.open_document(lease, {0, 1}, size)
+
+        def begun() -> None:
+            while document.digest not in {entry.session for entry in malice.entries(site)}:
+                time.sleep(0.01)
+
+        with site.frozen("witness"):
+            if leaves == "it is interrupted":
+                with interrupting(1, lambda: None, begun) as begin:
+                    begin()
+                    with pytest.raises(KeyboardInterrupt):
+                        job.open_session(document)
+            else:
+                with site.calls("job") as other, ThreadPoolExecutor(1) as pool:
+                    opening = pool.submit(other.open_session, document)
+                    begun()
+                    other.close()
+                    with pytest.raises(CustodyError):
+                        opening.result()
+        with site.calls("dave") as dave:
+            end = time.monotonic() + 10
+            while dave.get_request(view.request).bytes_spent > size and time.monotonic() < end:
+                time.sleep(0.05)
+            assert dave.get_request(view.request).bytes_spent == size
+        ended = [entry for entry in malice.entries(site) if entry.session == document.digest][-1]
+        assert (ended.type, ended.outcome, ended.served) == ("session-outcome", "aborted", ())
+        assert site.read(job, site.open(job, sealed, lease).session, 0)
 
 
 def test_requests_filed_while_no_witness_answers_are_not_lost(site: Site, sealed: Sealed) -> None:

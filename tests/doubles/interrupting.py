@@ -16,13 +16,16 @@ def _interrupt(*_: object) -> None:
 
 
 @contextmanager
-def interrupting(times: int, then: Callable[[], object]) -> Iterator[Callable[[], None]]:
-    """Yield what begins it: so many interrupts, a moment apart, then ``then``.
+def interrupting(
+    times: int, then: Callable[[], object], first: Callable[[], object] = lambda: None
+) -> Iterator[Callable[[], None]]:
+    """Yield what begins it: ``first``, so many interrupts, a moment apart, then ``then``.
 
     By another signal than Ctrl-C's, which those who run tests in parallel ignore.
     """
 
     def user() -> None:
+        first()
         for _ in range(times):
             time.sleep(_PAUSE)
             signal.pthread_kill(main, signal.SIGUSR1)

@@ -250,22 +250,69 @@ def test_headers_that_no_request_has_are_refused_before_anything_is_sent(store: 
     assert not store.asked.is_set()
 
 
-def test_a_refusal_that_comes_before_the_body_was_read_is_heard() -> None:
-    """The store closes the connection while we send; what it said stands before that."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_refusal_that_comes_before_the_body_was_read_is_heard(scheme: str, tls: Path) -> None:
+    """The store closes the connection while we send; what it said stands before that. Tried again, it would be no
+    conflict but an earlier attempt of ours.
+    """
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls / "tls.crt", tls / "tls.key")
 
         def refuse() -> None:
-            with server.accept()[0] as connection:
-                connection.recv(1 << 10)
-                connection.sendall(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n")
-                connection.shutdown(socket.SHUT_RD)
+            with server.accept()[0] as plain:
+                secure = context.wrap_socket(plain, server_side=True) if scheme == "https" else plain
+                with secure as connection:
+                    connection.recv(1 << 10)
+                    connection.sendall(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n")
+                    connection.shutdown(socket.SHUT_RD)
+                    if scheme == "https":
+                        time.sleep(0.2)  # then it is cut off, with no goodbye of TLS
 
         thread = threading.Thread(target=refuse)
         thread.start()
-        signed = Presigned(f"http://127.0.0.1:{server.getsockname()[1]}/a?", {}, 1 << 40)
+        signed = Presigned(f"{scheme}://localhost:{server.getsockname()[1]}/a?", {}, 1 << 40)
         with pytest.raises(ConflictError, match="a exists"):
-            put("a", lambda: signed, bytes(64 << 20), HttpPool(), HURRIED)
+            put("a", lambda: signed, bytes(64 << 20), HttpPool(tls / "ca.pem"), HURRIED, patience=5)
         thread.join()
+
+
+def test_when_patience_ends_the_last_reason_is_told(store: Store) -> None:
+    """The last pause ends with patience: an attempt after it would have no time, and say only that."""
+    passed = [0.0]
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+
+    store.answers = [(503, "SlowDown")] * 40
+    around, pool = Surroundings(now, rng, monotonic=lambda: passed[0], sleep=sleep), HttpPool()
+    with pytest.raises(UnavailableError, match=r"it answered 503 \(SlowDown\)"):
+        put("a", Signer(store), b"body", pool, around, patience=20)
+    pool.close()
+    assert passed[0] >= 20
+
+
+def test_an_address_that_the_system_gives_up_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ETIMEDOUT is a ``TimeoutError`` to Python, as the end of one of our own short waits."""
+
+    class Hurried(socket.socket):
+        def connect_ex(self, address: Any, /) -> int:
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+            return super().connect_ex(address)
+
+    with socket.socket() as server, ExitStack() as stack:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(2):  # who comes next is not even refused
+            other = stack.enter_context(socket.socket())
+            other.setblocking(False)  # noqa: FBT003 - its name says what it is
+            other.connect_ex(server.getsockname())
+        target = Target(secure=False, host="127.0.0.1", port=server.getsockname()[1], path="/?")
+        monkeypatch.setattr(socket, "socket", Hurried)
+        with pytest.raises(ConnectionError, match="timed out"):
+            http_pool._dial(target, HttpPool().deadline(time.monotonic, 60))
 
 
 @pytest.mark.parametrize("kind", ["store", "secure"])

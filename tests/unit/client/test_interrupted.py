@@ -1,6 +1,9 @@
 """Whoever waits can be interrupted, what was opened is ended and wiped, and nobody else has to pay for it."""
 
+import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from custody.client import parts
+from custody.client import download, parts
 from custody.client.reading import Kept
 from custody.client.session import Session
 from custody.errors import (
@@ -139,7 +142,60 @@ def test_one_download_that_fails_ends_no_other_of_the_session(broker: Broker, tm
     assert all((tmp_path / "good" / name).read_bytes() == data for name, data in broker.plain.items())
 
 
+def test_a_file_that_the_other_fetch_has_just_named_is_found_and_not_fetched_again(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, lease, made = tmp_path / "out", broker.lease(), list[Path]()
+
+    class Late(parts.Part):
+        def __init__(self, path: Path) -> None:
+            made.append(path)
+            if len(made) == 1:
+                with lease.open([BIG]) as other:
+                    other.download(out)
+            super().__init__(path)
+
+    there: dict[str, int] = {}
+    monkeypatch.setattr(download, "Part", Late)
+    with lease.open([BIG]) as session:
+        session.download(out, fetched=there.__setitem__)
+    assert there == {BIG: FILES[BIG]}
+    assert broker.case.found.spent == FILES[BIG]
+    assert [path.name for path in (out / "weights").iterdir()] == ["0.bin"]
+    assert len(made) == 2
+
+
 # -- Ctrl-C
+
+
+def test_a_part_whose_fetch_was_interrupted_is_left_to_the_next(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last moment: it is whole, and waits to be counted with the others while a terminal is slow."""
+    real, held, go_on = os.fsync, threading.Event(), threading.Event()
+
+    def tell(_done: int) -> None:
+        held.set()
+        assert go_on.wait(SOON)
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        frame: Any = sys._getframe(1)
+        group = frame.f_locals["self"]
+        threading.Thread(target=group._tell, args=(tell, 0)).start()
+        assert held.wait(SOON)
+        begin()
+
+    monkeypatch.setattr(download, "can_sync_whole", lambda _: False)
+    lease = broker.lease()
+    with lease.open([BIG]) as session, interrupting(1, go_on.set) as begin:
+        monkeypatch.setattr(os, "fsync", fsync)
+        with pytest.raises(KeyboardInterrupt):
+            session.download(tmp_path)
+        monkeypatch.undo()
+    with lease.open([BIG]) as session:
+        session.download(tmp_path)
+    assert (tmp_path / BIG).read_bytes() == broker.plain[BIG]
 
 
 def test_ctrl_c_ends_a_download_that_waits_for_shares(broker: Broker, tmp_path: Path) -> None:
@@ -180,6 +236,63 @@ def test_nobody_waits_for_tensors_that_nobody_asks_for(tmp_path: Path, leave: st
             walk.close()  # type: ignore[attr-defined]
             late.cancel()
             assert not away.over.is_set()
+
+
+def test_tensors_that_nobody_asks_for_may_be_collected_by_their_own_thread(tmp_path: Path) -> None:
+    """A dropped generator in a cycle ends when the collector finds it, in whichever thread that runs."""
+    file = save({f"t{i}": np.arange(3 * SEGMENT, dtype="u1") for i in range(8)})
+    broker, go_on, collected = Broker(tmp_path / "tls", files={"m.safetensors": file}), threading.Event(), list[str]()
+    honest = broker.read_within
+
+    def some(session: str, file: int, first: int, *rest: Any) -> Iterator[Any]:
+        if first >= 4:
+            assert go_on.wait(SOON)
+            gc.collect()
+            collected.append(threading.current_thread().name)
+        yield from honest(session, file, first, *rest)
+
+    def drop() -> memoryview:
+        walk = session.walk_tensors("m.safetensors", framework="numpy", memory=8 * SEGMENT)
+        cycle: list[Any] = [walk]
+        cycle.append(cycle)
+        return memoryview(next(walk)[1])
+
+    broker.lie("read_within", some)
+    gc.disable()
+    try:
+        with broker.lease().open() as session:
+            seen = drop()
+            assert any(seen)
+            go_on.set()
+            end = time.monotonic() + SOON
+            while any(seen) and time.monotonic() < end:
+                time.sleep(0.01)
+            assert not any(seen)
+    finally:
+        gc.enable()
+    assert collected == ["custody-ahead"]
+
+
+def test_a_program_that_ends_in_the_middle_of_a_walk_says_nothing(tmp_path: Path) -> None:
+    script = """if True:
+        import sys, time, numpy as np
+        from pathlib import Path
+        from safetensors.numpy import save
+        from tests.unit.client.broker import Broker, SEGMENT
+        file = save({f"t{i}": np.arange(3 * SEGMENT, dtype="u1") for i in range(8)})
+        broker = Broker(Path(sys.argv[1]) / "tls", files={"m.safetensors": file})
+        honest = broker.read_within
+        def some(session, file, first, *rest):
+            if first >= 4:
+                time.sleep(60)  # the program does not wait for that
+            yield from honest(session, file, first, *rest)
+        broker.lie("read_within", some)
+        walk = broker.lease().open().walk_tensors("m.safetensors", framework="numpy", memory=8 * SEGMENT)
+        print(next(walk)[0])
+    """
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "t0\n", "")
 
 
 def test_a_helper_is_outwaited_however_often_the_user_interrupts(

@@ -58,6 +58,18 @@ def test_calls_are_repeated_while_the_broker_is_away_and_not_for_ever(broker: Br
     assert broker.connections == len(tries)
 
 
+def test_a_call_that_is_not_wanted_is_not_begun(broker: Broker) -> None:
+    """Those who wait in line for a broker that hangs would otherwise wait for it one after the other."""
+    begun: list[object] = []
+
+    def wanted() -> None:
+        raise UnavailableError("not wanted")
+
+    with _link(broker) as link, pytest.raises(UnavailableError, match="not wanted"):
+        link.call(begun.append, wanted=wanted)
+    assert not begun
+
+
 def test_what_the_broker_refuses_is_not_repeated(broker: Broker) -> None:
     tries: list[int] = []
 

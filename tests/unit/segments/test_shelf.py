@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from custody.errors import UnavailableError
 from custody.segments.shelf import Shelf
 
 WAIT = 10.0
@@ -41,6 +42,31 @@ def read(shelf: Shelf[Opened], library: Library, index: int) -> None:
     with shelf.lend(index, lambda: library.open(index)) as file:
         assert not file.closed
         assert file.index == index
+
+
+def test_who_waits_for_a_file_that_somebody_else_opens_may_want_it_no_more() -> None:
+    library, shelf = Library(), Shelf[Opened](1)
+    opening, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Opened:
+        opening.set()
+        assert go_on.wait(WAIT)
+        return library.open(0)
+
+    def lend() -> Opened:
+        with shelf.lend(0, slow) as file:
+            return file
+
+    def wanted() -> None:
+        raise UnavailableError("not wanted")
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lend)
+        assert opening.wait(WAIT)
+        with pytest.raises(UnavailableError, match="not wanted"), shelf.lend(0, lambda: library.open(1), wanted):
+            pass
+        go_on.set()
+        assert first.result().index == 0
 
 
 @pytest.mark.parametrize("kept", [0, 1, 4])

@@ -28,6 +28,65 @@ def test_a_caller_who_blocks_every_thread_it_gets_holds_up_nobody_else(name: str
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("when", ["while it ran", "when it had run", "before it began"])
+def test_what_was_done_for_a_call_that_had_broken_off_is_handed_on(when: str) -> None:
+    begun, go_on, done_now, over = (threading.Event() for _ in range(4))
+    done: list[str] = []
+
+    def work() -> str:
+        begun.set()
+        assert go_on.wait(5)
+        done.append("worked")
+        done_now.set()
+        return "result"
+
+    def unheard(result: str) -> None:
+        done.append(f"{result}, on the loop: {threading.current_thread() is threading.main_thread()}")
+        over.set()
+
+    async def scene() -> None:
+        pools = Pools()
+        # With every thread taken by others it has not begun.
+        busy = [asyncio.create_task(pools.open(f"{i}", go_on.wait)) for i in range(16 * (when == "before it began"))]
+        await asyncio.sleep(0.05)
+        call = asyncio.create_task(pools.open("job", work, unheard))
+        await asyncio.sleep(0.05)
+        assert begun.is_set() == (not busy)
+        if when == "when it had run":
+            go_on.set()
+            done_now.wait(5)  # its answer comes to the loop, which has not looked yet
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        go_on.set()
+        await asyncio.gather(*busy)
+        assert await asyncio.to_thread(over.wait, 0.2 if busy else 5) == (not busy)
+        pools.close()
+
+    asyncio.run(scene())
+    assert done == ([] if when == "before it began" else ["worked", "result, on the loop: False"])
+
+
+def test_what_failed_for_a_call_that_had_broken_off_is_nothing_to_hand_on() -> None:
+    go_on, handed = threading.Event(), list[object]()
+
+    def fail() -> None:
+        assert go_on.wait(5)
+        raise ZeroDivisionError
+
+    async def scene() -> None:
+        pools = Pools()
+        call = asyncio.create_task(pools.open("job", fail, handed.append))
+        await asyncio.sleep(0.05)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        go_on.set()
+        pools.close()
+
+    asyncio.run(scene())
+    assert not handed
+
+
 def test_turns_are_given_back_and_forgotten() -> None:
     async def scene() -> None:
         turns = Turns(2)

@@ -14,13 +14,14 @@ import pytest
 
 from custody.broker.context import Context, Peer
 from custody.broker.refusals import Refusals
-from custody.broker.sessions import Session
+from custody.broker.sessions import Session, Sessions
 from custody.errors import UnavailableError
 from custody.segments.streams import Forward, StillWanted, still_wanted
 from custody.server import streams
 from custody.server.guard import Guard
 from custody.server.pools import Pools
 from custody.server.reads import PIECE, RUN, Reads
+from custody.server.streams import MAX_STREAMS_OF_SESSION, Streams
 from custody.wire.pieces import split_piece
 from custody.wire.v1 import broker_pb2 as pb
 from tests.doubles.sealed import Sealed, plaintext, seal
@@ -38,9 +39,10 @@ class Job(Guard):
     def __init__(self) -> None:
         super().__init__("example.org", Refusals(time.monotonic))
         self.refused: list[str] = []
+        self.caller = "serving"
 
     async def peer(self, context: Any) -> Peer:
-        return Peer("spiffe://example.org/job/serving", "ab" * 32)
+        return Peer(f"spiffe://example.org/job/{self.caller}", "ab" * 32)
 
     async def refuse(self, context: Any, error: Any) -> None:
         self.refused.append(error.message)
@@ -90,9 +92,12 @@ class Stage:
             entry=cast("Any", None),
             not_after=1 << 40,
         )
+        self.session.witnessed = True
+        sessions = Sessions()
+        sessions.add(self.session)
         context = SimpleNamespace(
             ledger=SimpleNamespace(clock=lambda: 0),
-            sessions=SimpleNamespace(get=lambda _digest, _identity: self.session),
+            sessions=sessions,
             vault=SimpleNamespace(file_keys=lambda _lease, _file: SimpleNamespace(file_key=sealed.file_key)),
             store=SimpleNamespace(open=lambda _key: self.blob),
         )
@@ -195,6 +200,41 @@ def test_every_byte_arrives_once_and_in_order_whatever_is_asked_for(sealed: Seal
             assert max(map(len, reader.taken)) <= PIECE + 32
 
     play(sealed, scene, blob=store(sealed.ciphertext))
+
+
+def test_strangers_take_none_of_the_streams_of_a_session(sealed: Sealed) -> None:
+    """Whoever knows its id could otherwise shut its job out, by waiting in its name."""
+
+    async def scene(stage: Stage) -> None:
+        stage.reads._streams = Streams(1)
+        async with stage.reads._streams.enter("other", 0):
+            stage.guard.caller = "stranger"
+            strangers = [asyncio.create_task(stage.read(Reader())) for _ in range(MAX_STREAMS_OF_SESSION)]
+            await asyncio.wait_for(asyncio.gather(*strangers), WAIT)
+            assert stage.guard.refused == ["there is no such session"] * MAX_STREAMS_OF_SESSION
+            stage.guard.caller = "serving"
+            job = asyncio.create_task(stage.read(reader := Reader(greedy=True)))
+            await asyncio.sleep(0.05)
+        await job
+        assert len(reader.taken) == COUNT
+
+    play(sealed, scene)
+
+
+@pytest.mark.parametrize(("segment", "most"), [(1 << 20, 3), (16 << 20, 1)])
+def test_streams_of_large_segments_take_more_places(segment: int, most: int) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.reads._streams = Streams(3)
+        readers = [Reader() for _ in range(4)]
+        reading = [asyncio.create_task(stage.read(reader)) for reader in readers]
+        await until(lambda: len(stage.reads._streams._streams) == most)
+        await asyncio.sleep(0.05)
+        assert len(stage.reads._streams._streams) == most
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+    play(seal(plaintext(5000), os.urandom, segment=segment), scene)
 
 
 def test_a_segment_of_several_messages_and_one_of_no_bytes_arrive_as_well() -> None:
