@@ -301,6 +301,7 @@ class BrokerServicer:
 
     def OpenSession(self, request, context):
         """A job opens a session of its lease. Nothing secret is in the reply unless the receipt's entry is witnessed.
+        When the call breaks off, the session is ended as soon as it was opened.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,7 +75,9 @@ class BrokerStub:
     ReleaseShare: _grpc.UnaryUnaryMultiCallable[_broker_pb2.ReleaseShareRequest, _broker_pb2.Receipt]
     Stop: _grpc.UnaryUnaryMultiCallable[_broker_pb2.Envelope, _broker_pb2.Receipt]
     OpenSession: _grpc.UnaryUnaryMultiCallable[_broker_pb2.Envelope, _broker_pb2.Session]
-    """A job opens a session of its lease. Nothing secret is in the reply unless the receipt's entry is witnessed."""
+    """A job opens a session of its lease. Nothing secret is in the reply unless the receipt's entry is witnessed.
+    When the call breaks off, the session is ended as soon as it was opened.
+    """
     Read: _grpc.UnaryStreamMultiCallable[_broker_pb2.ReadRequest, _broker_pb2.Segment]
     """Plaintext segments in order. Lease, budget and stops are checked for each."""
     ReadDigests: _grpc.UnaryStreamMultiCallable[_broker_pb2.ReadDigestsRequest, _broker_pb2.DigestsPiece]
@@ -125,7 +127,9 @@ class BrokerAsyncStub(BrokerStub):
     ReleaseShare: _aio.UnaryUnaryMultiCallable[_broker_pb2.ReleaseShareRequest, _broker_pb2.Receipt]  # type: ignore[assignment]
     Stop: _aio.UnaryUnaryMultiCallable[_broker_pb2.Envelope, _broker_pb2.Receipt]  # type: ignore[assignment]
     OpenSession: _aio.UnaryUnaryMultiCallable[_broker_pb2.Envelope, _broker_pb2.Session]  # type: ignore[assignment]
-    """A job opens a session of its lease. Nothing secret is in the reply unless the receipt's entry is witnessed."""
+    """A job opens a session of its lease. Nothing secret is in the reply unless the receipt's entry is witnessed.
+    When the call breaks off, the session is ended as soon as it was opened.
+    """
     Read: _aio.UnaryStreamMultiCallable[_broker_pb2.ReadRequest, _broker_pb2.Segment]  # type: ignore[assignment]
     """Plaintext segments in order. Lease, budget and stops are checked for each."""
     ReadDigests: _aio.UnaryStreamMultiCallable[_broker_pb2.ReadDigestsRequest, _broker_pb2.DigestsPiece]  # type: ignore[assignment]
@@ -298,7 +302,9 @@ class BrokerServicer(metaclass=_abc_1.ABCMeta):
         request: _broker_pb2.Envelope,
         context: _ServicerContext,
     ) -> _typing.Union[_broker_pb2.Session, _abc.Awaitable[_broker_pb2.Session]]:
-        """A job opens a session of its lease. Nothing secret is in the reply unless the receipt's entry is witnessed."""
+        """A job opens a session of its lease. Nothing secret is in the reply unless the receipt's entry is witnessed.
+        When the call breaks off, the session is ended as soon as it was opened.
+        """
 
     @_abc_1.abstractmethod
     def Read(
