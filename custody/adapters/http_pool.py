@@ -89,7 +89,7 @@ class Deadline(NamedTuple):
             sleep(min(pause, _LOOK))
             pause -= _LOOK
         self.wanted()
-        return not self.passed
+        return pause is not None and not self.passed
 
 
 class Target(NamedTuple):
