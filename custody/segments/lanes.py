@@ -120,15 +120,17 @@ def begin_aside(work: Callable[[], _T], name: str) -> "Future[_T]":
     """
     future: Future[_T] = Future()
 
-    def run() -> None:
+    def run(mine: "Future[_T]") -> None:
         try:
             result = work()
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-            future.set_exception(error)
+            mine.set_exception(error)
         else:
-            future.set_result(result)
+            mine.set_result(result)
+        finally:
+            del mine  # a failure has this frame, and through it the buffers of the work
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    threading.Thread(target=run, args=(future,), name=name, daemon=True).start()
     return future
 
 

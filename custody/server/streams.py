@@ -56,6 +56,7 @@ class Stream:
     async def write(self, writing: Awaitable[None]) -> None:
         """Wait for a write. ``UnavailableError`` when the reader takes nothing for too long."""
         self.idle_since = asyncio.get_running_loop().time()
+        self.leaving = False  # a cut that came too late for the message before: its reader is not slow any more
         try:
             async with asyncio.timeout(_STALL) as self._patience:
                 await writing
@@ -82,8 +83,8 @@ class Streams:
         self._turn = asyncio.Lock()
         self._streams: set[Stream] = set()
         self._of_session: Counter[str] = Counter()
-        self._waiting = 0
-        """Places that are waited for."""
+        self._asked = 0
+        """Places that those who wait ask for, also where they are free already."""
 
     @property
     def few(self) -> bool:
@@ -130,6 +131,7 @@ class Streams:
         """Wait for places, in the order of arrival, slow readers' included; tell whether there were as many."""
         end = asyncio.get_running_loop().time() + _WAIT
         taking = asyncio.ensure_future(self._take(places))
+        self._asked += places
         try:
             await asyncio.sleep(0)  # free ones are taken at once, and nobody is cut for them
             while not taking.done() and (left := end - asyncio.get_running_loop().time()) > 0:
@@ -139,20 +141,19 @@ class Streams:
             if not taking.cancel() and not taking.cancelled():
                 self._release(places)  # they came too late for whoever waited
             raise
+        finally:
+            self._asked -= places
         return not taking.cancel()
 
     async def _take(self, places: int) -> None:
         """Take places, all or none. One stream after the other: two that had half of theirs would wait for ever."""
         taken = 0
-        self._waiting += places
         try:
             async with self._turn:
                 while taken < places:
                     await self._places.acquire()
                     taken += 1
-                    self._waiting -= 1
         except BaseException:
-            self._waiting -= places - taken
             self._release(taken)
             raise
 
@@ -165,7 +166,8 @@ class Streams:
         before = asyncio.get_running_loop().time() - _SLOW
         slow = [(stream.idle_since, stream) for stream in self._streams if stream.idle_since is not None]
         slow = sorted((item for item in slow if item[0] <= before), key=lambda item: item[0])
-        wanted = self._waiting - sum(stream.places for stream in self._streams if stream.leaving)
+        staying = sum(stream.places for stream in self._streams if not stream.leaving)
+        wanted = self._asked + staying - self._most
         for _, stream in slow:
             if wanted <= 0:
                 break

@@ -1,11 +1,14 @@
 """Several threads, in order at both ends; and no thread survives a failure."""
 
+import gc
 import threading
+import time
+import weakref
 from dataclasses import dataclass, field
 
 import pytest
 
-from custody.segments.lanes import Step, _Run, run_lanes, run_unordered
+from custody.segments.lanes import Step, _Run, begin_aside, run_lanes, run_unordered
 from tests.doubles.interrupting import interrupting
 
 
@@ -219,3 +222,34 @@ def test_without_an_order_the_lowest_failure_is_raised(threads: int) -> None:
     later = threading.Event()
     with pytest.raises(ValueError, match="4"):
         run_unordered(100, [work] * threads)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_failed_aside_keeps_no_buffer_alive(*, asked: bool) -> None:
+    """Not even until the collector comes: a buffer may be a gigabyte."""
+
+    class Buffer:
+        pass
+
+    kept: list[weakref.ref[Buffer]] = []
+
+    def work() -> None:
+        buffer = Buffer()
+        kept.append(weakref.ref(buffer))
+        raise ValueError("planned")
+
+    gc.disable()
+    try:
+        future = begin_aside(work, "aside")
+        if asked:
+            with pytest.raises(ValueError, match="planned"):
+                future.result()
+        else:
+            future.exception()
+        del future
+        end = time.monotonic() + 5
+        while kept[0]() is not None and time.monotonic() < end:
+            time.sleep(0.001)  # its thread may not have ended
+        assert kept[0]() is None
+    finally:
+        gc.enable()

@@ -192,6 +192,53 @@ def test_as_many_slow_readers_are_cut_as_a_large_stream_takes_places() -> None:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("turns", [1, 2, 4, 8, 16])
+def test_nobody_is_cut_for_places_that_are_free(turns: int) -> None:
+    """Those who were let in come one after the other; who arrives meanwhile finds the rest of their places free."""
+
+    async def scene() -> None:
+        crowd = Crowd(40)
+        slow = [asyncio.create_task(crowd.read(f"slow {i}", 1, never)) for i in range(40)]
+        await asyncio.sleep(0.06)
+        quick = [asyncio.create_task(crowd.read(f"quick {i}", 1, never)) for i in range(10)]
+        while not any(task.done() for task in slow):  # noqa: ASYNC110 - a turn of the loop at a time
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        quick.append(asyncio.create_task(crowd.read("late", 1, never)))
+        await asyncio.sleep(0.04)
+        assert sum(task.done() for task in slow) == 11
+        assert crowd.now == 40
+        await gone(*slow, *quick)
+
+    asyncio.run(scene())
+
+
+def test_who_was_cut_too_late_stays_and_is_cut_another_time() -> None:
+    """Its reader took the message in the same turn of the loop."""
+
+    async def scene() -> None:
+        crowd, taken = Crowd(1), asyncio.Event()
+
+        async def slowly() -> None:
+            if taken.is_set():
+                await never()
+            await taken.wait()
+
+        slow = asyncio.create_task(crowd.read("slow", 2, slowly))
+        await asyncio.sleep(0.06)
+        taken.set()  # it is to be woken in the next turn
+        crowd.streams._asked += 1
+        crowd.streams._cut()
+        crowd.streams._asked -= 1
+        await asyncio.sleep(0.06)
+        assert not slow.done()
+        await crowd.read("other", 1, soon)
+        await gone(slow)
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("patient", [True, False])
 def test_who_waited_for_several_places_in_vain_gives_back_those_that_came(*, patient: bool) -> None:
     async def scene() -> None:
@@ -216,7 +263,7 @@ def test_who_waited_for_several_places_in_vain_gives_back_those_that_came(*, pat
         await crowd.read("two", 1, soon, 2 * PLACE)
         await gone(*small)
         await crowd.read("four", 1, soon, 4 * PLACE)
-        assert crowd.streams._waiting == 0
+        assert crowd.streams._asked == 0
 
     asyncio.run(scene())
 
