@@ -45,20 +45,13 @@ class Browser:
         self._profile = tempfile.mkdtemp()
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
-
-        def wire() -> None:
-            """Put the pipes where the browser looks for them."""
-            reader, writer = os.dup(to_read), os.dup(to_write)
-            os.dup2(reader, 3)
-            os.dup2(writer, 4)
-
+        wired = f'exec "$@" 3</proc/self/fd/{to_read} 4>/proc/self/fd/{to_write}'  # where the browser looks for them
         self._process = subprocess.Popen(
-            [CHROMIUM, *_ARGUMENTS, f"--user-data-dir={self._profile}", "about:blank"],
+            ["sh", "-c", wired, "sh", CHROMIUM, *_ARGUMENTS, f"--user-data-dir={self._profile}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            close_fds=False,
-            preexec_fn=wire,  # noqa: PLW1509 - one thread, four system calls
+            pass_fds=(to_read, to_write),
             start_new_session=True,
             env={**os.environ, "HOME": self._profile},
         )

@@ -1,14 +1,12 @@
 """The command line as people run it: a process of its own, passphrases through a descriptor or at a real terminal."""
 
 import contextlib
-import fcntl
 import os
 import pty
 import select
 import subprocess
 import sys
 import tempfile
-import termios
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,14 +107,13 @@ class Custody:
         """Run a command at a terminal; type each answer after its prompt has appeared. Return all that was shown."""
         master, slave = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-m", "custody.cli", *map(str, arguments)],
+            # No ``preexec_fn``: gRPC, whose threads do not survive a fork, would say so at the terminal now and then.
+            ["setsid", "--ctty", sys.executable, "-m", "custody.cli", *map(str, arguments)],
             cwd=self.directory,
             env=self.environment({"TERM": "xterm-256color"}),
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one thread, one system call
         )
         os.close(slave)
         try:
