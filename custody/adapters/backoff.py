@@ -1,10 +1,15 @@
 """Waiting between attempts: longer each time, never twice the same, and not for ever."""
 
+from collections.abc import Callable
 from typing import Final
 
 from custody.ports import Rng
+from custody.segments.streams import StillWanted
 
-__all__ = ["Backoff"]
+__all__ = ["Backoff", "wait"]
+
+_LOOK: Final = 1.0
+"""Seconds after which whoever waits asks whether it is still worth it."""
 
 _FIRST: Final = 0.2  # seconds
 _MOST: Final = 10.0
@@ -31,3 +36,12 @@ class Backoff:
         whole, self._next = self._next, min(2 * self._next, _MOST)
         chance = int.from_bytes(self._rng(4), "big") / _WORD
         return min(whole * (1 - chance / 2), left)
+
+
+def wait(seconds: float, sleep: Callable[[float], None], wanted: StillWanted) -> None:
+    """Wait, for as long as it is ``wanted``: what that raises ends it within a second."""
+    while seconds > 0:
+        wanted()
+        sleep(min(seconds, _LOOK))
+        seconds -= _LOOK
+    wanted()

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from custody.adapters.backoff import Backoff
+from custody.adapters.backoff import Backoff, wait
 from custody.errors import ConfigError, FormatError
 from custody.ports import Presigned
 from custody.segments.streams import StillWanted, still_wanted
@@ -84,11 +84,7 @@ class Deadline(NamedTuple):
     def rest(self, sleep: Callable[[float], None], backoff: Backoff) -> bool:
         """Wait before another attempt, as long as that is wanted; tell whether there is time for one."""
         pause = backoff.pause(self.monotonic())
-        while pause is not None and pause > 0:
-            self.wanted()
-            sleep(min(pause, _LOOK))
-            pause -= _LOOK
-        self.wanted()
+        wait(pause or 0, sleep, self.wanted)
         return pause is not None and not self.passed
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from custody.adapters.backoff import Backoff
+from custody.adapters.backoff import Backoff, wait
 from custody.adapters.surroundings import Surroundings
 from custody.client.settings import Memory, Settings
 from custody.crypto import svid
@@ -26,9 +26,6 @@ __all__ = ["CALL_PATIENCE", "BoundedCalls", "Dial", "Link", "dial"]
 
 CALL_PATIENCE: Final = 60.0
 """Seconds that a call is repeated for while the broker cannot be reached."""
-
-_LOOK: Final = 1.0
-"""Seconds after which whoever waits asks whether it is still worth it."""
 
 _STALL: Final = 60.0
 _SLOWEST: Final = 1 << 20  # bytes per second; a reader slower than this begins a new stream now and then
@@ -123,11 +120,7 @@ class Link:
 
     def wait(self, seconds: float, wanted: StillWanted) -> None:
         """Wait, for as long as it is wanted."""
-        while seconds > 0:
-            wanted()
-            self.around.sleep(min(seconds, _LOOK))
-            seconds -= _LOOK
-        wanted()
+        wait(seconds, self.around.sleep, wanted)
 
     @contextmanager
     def borrow(self) -> Iterator[BoundedCalls]:

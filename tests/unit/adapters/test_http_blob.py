@@ -15,7 +15,6 @@ import pytest
 from custody.adapters.http_blob import HttpBlob
 from custody.adapters.http_pool import HttpPool, Target
 from custody.adapters.surroundings import Surroundings
-from custody.app.ca import create_authority
 from custody.errors import ConfigError, FormatError, IntegrityError, UnavailableError
 from custody.ports import Pinned, Presigned
 from custody.segments.streams import StillWanted
@@ -93,19 +92,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ca")
-    authority = create_authority(folder / "ca", "example.org", now())
-    authority.issue("spiffe://example.org/store", folder / "tls", hours=1, dns=("localhost",), now=now())
-    return folder
-
-
 @pytest.fixture
-def store(folder: Path) -> Iterator[Store]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "tls/tls.crt", folder / "tls/tls.key")
-    with serving(context) as server:
+def store(tls_context: ssl.SSLContext) -> Iterator[Store]:
+    with serving(tls_context) as server:
         yield server
 
 
@@ -147,8 +136,8 @@ def read(blob: HttpBlob, offset: int, length: int) -> bytes:
 
 
 @pytest.fixture
-def pool(folder: Path) -> Iterator[HttpPool]:
-    pool = HttpPool(folder / "tls/ca.pem", timeout=5)
+def pool(tls: Path) -> Iterator[HttpPool]:
+    pool = HttpPool(tls / "ca.pem", timeout=5)
     yield pool
     pool.close()
 
@@ -303,11 +292,11 @@ def test_whoever_waits_for_a_url_is_let_go(pool: HttpPool) -> None:
 @pytest.mark.parametrize("secure", [True, False])
 @pytest.mark.parametrize("hangs", ["head", "body", "503"])
 @pytest.mark.parametrize("how", ["the blob is closed", "nobody wants it"])
-def test_whoever_waits_for_a_store_is_let_go(store: Store, folder: Path, how: str, hangs: str, *, secure: bool) -> None:
+def test_whoever_waits_for_a_store_is_let_go(store: Store, tls: Path, how: str, hangs: str, *, secure: bool) -> None:
     with ThreadPoolExecutor(1) as reader, serving(None) as plain:
         server = store if secure else plain
         server.hangs = hangs
-        pool = HttpPool(folder / "tls/ca.pem", timeout=60)
+        pool = HttpPool(tls / "ca.pem", timeout=60)
         blob = HttpBlob(BLOB, Signer(server), pool, Surroundings.real(), patience=60)
         gone = threading.Event()
 

@@ -17,7 +17,6 @@ from custody.adapters import http_pool
 from custody.adapters.http_pool import Deadline, HttpPool, Target
 from custody.adapters.http_put import put
 from custody.adapters.surroundings import Surroundings
-from custody.app.ca import create_authority
 from custody.errors import ConfigError, ConflictError, FormatError, UnavailableError
 from custody.ports import Presigned
 from tests.doubles.deployment import now, rng
@@ -95,19 +94,9 @@ def store() -> Iterator[Store]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ca")
-    authority = create_authority(folder / "ca", "example.org", now())
-    authority.issue("spiffe://example.org/store", folder / "tls", hours=1, dns=("localhost",), now=now())
-    return folder / "tls"
-
-
 @pytest.fixture
-def secure(tls: Path) -> Iterator[Store]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tls / "tls.crt", tls / "tls.key")
-    with serving(context) as server:
+def secure(tls_context: ssl.SSLContext) -> Iterator[Store]:
+    with serving(tls_context) as server:
         yield server
 
 
@@ -251,18 +240,18 @@ def test_headers_that_no_request_has_are_refused_before_anything_is_sent(store: 
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_refusal_that_comes_before_the_body_was_read_is_heard(scheme: str, tls: Path) -> None:
+def test_a_refusal_that_comes_before_the_body_was_read_is_heard(
+    scheme: str, tls: Path, tls_context: ssl.SSLContext
+) -> None:
     """The store closes the connection while we send; what it said stands before that. Tried again, it would be no
     conflict but an earlier attempt of ours.
     """
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tls / "tls.crt", tls / "tls.key")
 
         def refuse() -> None:
             with server.accept()[0] as plain:
-                secure = context.wrap_socket(plain, server_side=True) if scheme == "https" else plain
+                secure = tls_context.wrap_socket(plain, server_side=True) if scheme == "https" else plain
                 with secure as connection:
                     connection.recv(1 << 10)
                     connection.sendall(b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n")

@@ -38,6 +38,23 @@ class Library:
         return [file.index for file in self.opened if not file.closed]
 
 
+@dataclass
+class Slowly:
+    """Opens file 0 when it is told to."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    def use(self, shelf: Shelf[Opened], library: Library) -> Opened:
+        def opened() -> Opened:
+            self.begun.set()
+            assert self.go_on.wait(WAIT)
+            return library.open(0)
+
+        with shelf.lend(0, opened) as file:
+            return file
+
+
 def read(shelf: Shelf[Opened], library: Library, index: int) -> None:
     with shelf.lend(index, lambda: library.open(index)) as file:
         assert not file.closed
@@ -45,27 +62,17 @@ def read(shelf: Shelf[Opened], library: Library, index: int) -> None:
 
 
 def test_who_waits_for_a_file_that_somebody_else_opens_may_want_it_no_more() -> None:
-    library, shelf = Library(), Shelf[Opened](1)
-    opening, go_on = threading.Event(), threading.Event()
-
-    def slow() -> Opened:
-        opening.set()
-        assert go_on.wait(WAIT)
-        return library.open(0)
-
-    def lend() -> Opened:
-        with shelf.lend(0, slow) as file:
-            return file
+    library, shelf, slowly = Library(), Shelf[Opened](1), Slowly()
 
     def wanted() -> None:
         raise UnavailableError("not wanted")
 
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(lend)
-        assert opening.wait(WAIT)
+        first = pool.submit(slowly.use, shelf, library)
+        assert slowly.begun.wait(WAIT)
         with pytest.raises(UnavailableError, match="not wanted"), shelf.lend(0, lambda: library.open(1), wanted):
             pass
-        go_on.set()
+        slowly.go_on.set()
         assert first.result().index == 0
 
 
@@ -99,23 +106,13 @@ def test_one_that_is_being_read_is_not_closed_and_is_opened_once() -> None:
 
 
 def test_who_comes_while_a_file_is_opened_waits_for_it_and_holds_up_no_other_file() -> None:
-    library, shelf, begun, go_on = Library(), Shelf[Opened](1), threading.Event(), threading.Event()
-
-    def open_slowly() -> Opened:
-        begun.set()
-        assert go_on.wait(WAIT)
-        return library.open(0)
-
-    def use() -> Opened:
-        with shelf.lend(0, open_slowly) as file:
-            return file
-
+    library, shelf, slowly = Library(), Shelf[Opened](1), Slowly()
     with ThreadPoolExecutor(4) as threads:
-        first = threads.submit(use)
-        assert begun.wait(WAIT)
-        others = [threads.submit(use) for _ in range(3)]
+        first = threads.submit(slowly.use, shelf, library)
+        assert slowly.begun.wait(WAIT)
+        others = [threads.submit(slowly.use, shelf, library) for _ in range(3)]
         read(shelf, library, 1)
-        go_on.set()
+        slowly.go_on.set()
         assert {id(one.result(WAIT)) for one in (first, *others)} == {id(library.opened[1])}
     assert [file.index for file in library.opened] == [1, 0]
 

@@ -24,6 +24,12 @@ async def soon() -> None:
     await asyncio.sleep(0)
 
 
+async def gone(*tasks: "asyncio.Task[None]") -> list[BaseException | None]:
+    for task in tasks:
+        task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
 class Crowd:
     """Readers of a server with few places, and how many held one at once."""
 
@@ -62,9 +68,7 @@ def test_readers_at_work_get_their_turn_among_a_thousand_that_take_nothing() -> 
             await asyncio.wait_for(crowd.read_at_last(f"quick {i}", 50, soon), 30)
             await asyncio.sleep(0.06)  # whoever got in meanwhile becomes slow
         assert crowd.most == 8
-        for task in slow:
-            task.cancel()
-        ended = await asyncio.gather(*slow, return_exceptions=True)
+        ended = await gone(*slow)
         assert any(isinstance(error, UnavailableError) and "took nothing" in error.message for error in ended)
         assert crowd.now == 0
 
@@ -83,9 +87,7 @@ def test_readers_at_work_are_not_cut_for_one_that_arrives() -> None:
         with pytest.raises(UnavailableError, match="too many streams"):
             await crowd.read("late", 1, soon)
         assert not any(task.done() for task in busy)
-        for task in busy:
-            task.cancel()
-        await asyncio.gather(*busy, return_exceptions=True)
+        await gone(*busy)
 
     asyncio.run(scene())
 
@@ -98,9 +100,7 @@ def test_one_session_cannot_take_all_places() -> None:
         with pytest.raises(UnavailableError, match="too many streams"):
             await crowd.read("greedy", 1, soon)
         await crowd.read("modest", 1, soon)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await gone(*tasks)
         await crowd.read("greedy", 1, soon)
 
     asyncio.run(scene())
@@ -144,12 +144,6 @@ def test_who_waited_in_vain_or_went_away_counts_no_more() -> None:
         assert not crowd.streams._of_session
 
     asyncio.run(scene())
-
-
-async def gone(*tasks: "asyncio.Task[None]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize(("segment", "most"), [(4096, 8), (PLACE, 8), (2 * PLACE, 4), (4 * PLACE, 2), (64 * PLACE, 1)])
@@ -283,8 +277,6 @@ def test_all_streams_together_have_as_much_fetched_as_few_have(number: int, ahea
         await asyncio.sleep(0.01)
         assert crowd.now == number
         assert crowd.streams.ahead == ahead
-        for reader in readers:
-            reader.cancel()
-        await asyncio.gather(*readers, return_exceptions=True)
+        await gone(*readers)
 
     asyncio.run(scene())
