@@ -18,6 +18,7 @@ from custody.tlog.note import COSIGNATURE, NoteSigner, VKey
 from custody.tlog.policy import Group, LogKey, Policy, Witness
 from custody.tlog.witness_protocol import SIZE_CONTENT_TYPE, AddCheckpoint
 from custody.witness.serve import generate_key
+from tests.doubles.ports import own_ports
 from tests.doubles.site import Site, impatient, rng
 
 _LIAR = NoteSigner("liar.example/witness", COSIGNATURE, bytes(range(32)))
@@ -90,14 +91,15 @@ class ThreeWitnesses(Site):
         self.liar = Liar()
         self.make()
         self.start_witness()
-        line = self._start(
+        port = own_ports(1)[0]
+        self._start(
             "w2",
             [
                 *("witness", "serve", "--key", "w2/key", "--state", "w2/state", "--log", "keys/log.vkey"),
-                *("--listen", "127.0.0.1:0"),
+                *("--listen", f"127.0.0.1:{port}"),
             ],
         )
-        urls = f'w2 = "{line.split()[-1]}"\nw3 = "http://127.0.0.1:{self.liar.server_port}"\n'
+        urls = f'w2 = "http://127.0.0.1:{port}"\nw3 = "http://127.0.0.1:{self.liar.server_port}"\n'
         self.configure(lambda text: f"{impatient(text)}\n{urls}")
         self.start_broker()
         return self

@@ -1,11 +1,9 @@
 """A running deployment, and the command as each of its people has it: real processes, real key files."""
 
 import json
-import os
 import signal
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,9 +75,6 @@ def running(directory: Path, kind: type[Site] = Site) -> Iterator[People]:
         for name, pattern, mode, wait in guards
     ]
     with kind(directory / "site", rosters=rosters) as site:
-        site.address = f"127.0.0.1:{_free_port()}"
-        site.configure()
-        site.restart_broker(signal.SIGTERM)
         source = write_model(directory / "model", SIZES)
         for version in (VERSION, BOARD):
             site.register(site.seal(source, version, segment=1 << 20))
@@ -87,15 +82,6 @@ def running(directory: Path, kind: type[Site] = Site) -> Iterator[People]:
         for who in (*PERSONS, "job"):
             _home(people, who)
         yield people
-
-
-def _free_port() -> int:
-    """A port below those that the kernel gives to others: it must still be free when the broker starts again."""
-    for port in range(20_000 + os.getpid() % 10_000, 32_000):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError
 
 
 def _home(people: People, who: str) -> None:

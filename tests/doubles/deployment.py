@@ -30,6 +30,7 @@ from custody.documents.root import BrokerKey, Device, Group, Log, NamedPerson, O
 from custody.values import U64, Time
 from custody.wire.tls import TlsFiles
 from tests.doubles import warm
+from tests.doubles.ports import own_ports
 
 PERSONS = ("alice", "bob", "carol", "dave", "olga")
 DOMAIN = "example.org"
@@ -91,11 +92,11 @@ class Deployment:
 
     directory: Path
     rosters: Sequence[Roster] | None = None
-    witness_port: int = 0
+    address: str = field(default_factory=lambda: f"127.0.0.1:{own_ports(1)[0]}")
+    witness_port: int = field(default_factory=lambda: own_ports(1)[0])
     change_root: Callable[[Root], Root] = lambda root: root
     change_config: Callable[[str], str] = lambda text: text
     keys: dict[str, UnlockedKey] = field(default_factory=dict)
-    address: str = ""
     processes: dict[str, Server] = field(default_factory=dict)
     cold: bool = False
 
@@ -196,7 +197,7 @@ class Deployment:
             deployment=DEPLOYMENT,
             genesis=self.root_envelope.digest,
             broker="broker-1",
-            address="127.0.0.1:0" if not self.address else self.address,
+            address=self.address,
             witnesses={"witness-1": f"http://127.0.0.1:{self.witness_port}"},
         )
         later = "".join(f', "../keys/root-{epoch}.json"' for epoch in range(1, len(self.roots)))
@@ -227,18 +228,16 @@ class Deployment:
     # -- running it
 
     def start_witness(self) -> None:
-        line = self._start(
+        self._start(
             "witness",
             [
                 *("witness", "serve", "--key", "witness/witness.key", "--state", "witness/state"),
                 *("--log", "keys/log.vkey", "--listen", f"127.0.0.1:{self.witness_port}"),
             ],
         )
-        self.witness_port = int(line.rsplit(":", 1)[1])
 
     def start_broker(self) -> None:
-        line = self._start("broker", ["broker", "serve", "--config", "broker/broker.toml"])
-        self.address = line.split()[-1]
+        self._start("broker", ["broker", "serve", "--config", "broker/broker.toml"])
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
         if (server := self.processes.pop(name, None)) is not None:
@@ -260,7 +259,7 @@ class Deployment:
     def errors(self, name: str) -> str:
         return (self.directory / f"{name}.err").read_text()
 
-    def _start(self, name: str, words: list[str]) -> str:
+    def _start(self, name: str, words: list[str]) -> None:
         reader, writer = os.pipe()
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with Path(os.devnull).open("rb") as nothing, (self.directory / f"{name}.err").open("a") as errors:
@@ -275,12 +274,10 @@ class Deployment:
                 process = warm.start(words, self.directory, environment, numbers)
         os.close(writer)
         self.processes[name] = Server(process, os.fdopen(reader))
-        line = self.processes[name].said.readline().strip()
-        if not line:
+        if not self.processes[name].said.readline():
             process.wait(10)
             self.stop(name)
             raise AssertionError(f"{name} did not start:\n{self.errors(name)}")
-        return line
 
 
 def children(pid: int) -> list[int]:

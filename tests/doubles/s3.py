@@ -21,7 +21,8 @@ from botocore.config import Config
 from custody.adapters.s3_place import S3Place
 from custody.adapters.store_s3 import S3Store
 from custody.adapters.surroundings import Around, Surroundings
-from custody.app.demo.places import WEED_PORTS, free_ports, weed_answers, weed_command
+from custody.app.demo.places import WEED_PORTS, weed_answers, weed_command
+from tests.doubles.ports import own_ports
 
 __all__ = ["KEY_ID", "SECRET", "S3Server", "credentials", "moto_server", "weed_server"]
 
@@ -93,7 +94,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def moto_server() -> Iterator[S3Server]:
     """Run moto in a process of its own."""
-    port = free_ports(1)[0]
+    port = own_ports(1)[0]
     command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, f"http://127.0.0.1:{port}/") as endpoint, S3Server(endpoint) as server:
         yield server
@@ -102,7 +103,7 @@ def moto_server() -> Iterator[S3Server]:
 @contextmanager
 def weed_server(directory: Path) -> Iterator[S3Server]:
     """Run SeaweedFS with its data in ``directory``."""
-    ports = free_ports(WEED_PORTS)
+    ports = own_ports(WEED_PORTS)
     identity = {"name": "test", "credentials": [{"accessKey": KEY_ID, "secretKey": SECRET}], "actions": ["Admin"]}
     (directory / "identities.json").write_text(json.dumps({"identities": [identity]}))
     (directory / "data").mkdir()

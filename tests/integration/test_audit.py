@@ -303,8 +303,6 @@ def test_a_watch_on_a_running_broker_tells_each_thing_once_also_across_its_resta
     site: Site, made: Made, tmp_path: Path
 ) -> None:
     """Told on the standard input of a command whose words never change, while the broker and a witness come and go."""
-    config = site.directory / "broker/broker.toml"
-    config.write_text(config.read_text().replace('address = "127.0.0.1:0"', f'address = "{site.address}"'))
     told = tmp_path / "told"
     custody = Custody(tmp_path, reading_from_the_broker(site, tmp_path / "home").path)
     words = ["--state", tmp_path / "state", "--every", "1s", "--run", f"tee -a {told}"]

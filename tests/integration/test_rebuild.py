@@ -122,7 +122,7 @@ def made(origin: Made, tmp_path: Path) -> Iterator[Made]:
     """The same in a folder of its own, its witness running."""
     shutil.copytree(origin.directory, tmp_path / "site")
     site = copy.copy(origin.site)
-    site.directory, site.processes, site.address, site.witness_port = tmp_path / "site", {}, "", 0
+    site.directory, site.processes = tmp_path / "site", {}
     made = copy.copy(origin)
     made.site = site
     site.start_witness()
@@ -246,7 +246,7 @@ def test_a_broker_that_runs_is_in_the_way(made: Made) -> None:
     made.lose_ledger()
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        made.configure(lambda text: text.replace("127.0.0.1:0", address))
+        made.configure(lambda text: text.replace(made.site.address, address))
         assert address in made.rebuild(code=16).message
     assert left(made) == []
 

@@ -82,7 +82,6 @@ def moved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moved]:
             Done(0, "", ""),
         )
         moved.current()
-        site.configure()  # with the address that it got
         assert "is the broker running" in end_log(site, code=16).err
         site.stop("broker")
         moved.end = end_log(site)

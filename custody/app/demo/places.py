@@ -6,9 +6,9 @@ somebody in the story who has stolen it.
 
 import json
 import os
+import random
 import secrets
 import shutil
-import socket
 import sys
 import time
 import urllib.error
@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote
 
 from custody.adapters import small_files
+from custody.app.demo.ports import free_ports
 from custody.app.demo.stage import Stage
 from custody.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["BUCKET", "S3", "WEED_PORTS", "Directory", "Place", "free_ports", "weed_answers", "weed_command"]
+__all__ = ["BUCKET", "S3", "WEED_PORTS", "Directory", "Place", "weed_answers", "weed_command"]
 
 WEED_PORTS: Final = 8
 """How many ports a SeaweedFS server wants; the first is that of S3."""
@@ -98,12 +99,12 @@ class Directory:
 
 
 class S3:
-    """SeaweedFS in a directory, on ports of loopback that are free now."""
+    """SeaweedFS in a directory, on ports of loopback."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._secret = secrets.token_hex(16)
-        self._ports = free_ports(WEED_PORTS)
+        self._ports = free_ports(WEED_PORTS, random.SystemRandom())
         self.port = self._ports[0]
         self.endpoint = f"http://127.0.0.1:{self.port}"
 
@@ -191,14 +192,3 @@ def weed_answers(endpoint: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def free_ports(number: int) -> Sequence[int]:
-    """Return ports of loopback that are free now."""
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

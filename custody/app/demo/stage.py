@@ -72,8 +72,12 @@ class Stage:
         (self.directory / f"{name}.pid").write_text(f"{self.servers[name].pid}\n")
 
     def serve(self, name: str, *words: str, environment: Mapping[str, str] | None = None) -> str:
-        """Start a server and return the address in the line with which it says that it is ready."""
+        """Start a server and return the address in the line with which it says that it is ready.
+
+        Raises ``ConfigError`` with all that it said where it does not start.
+        """
         with (self.directory / f"{name}.err").open("a") as errors:
+            before = errors.tell()
             process = subprocess.Popen(
                 [sys.executable, "-m", "custody.cli", *words],
                 cwd=self._base(),
@@ -87,8 +91,10 @@ class Stage:
         (self.directory / f"{name}.pid").write_text(f"{process.pid}\n")
         line = process.stdout.readline().strip() if process.stdout else ""
         if not line:
-            said = (self.directory / f"{name}.err").read_text().strip().splitlines()
-            raise ConfigError(f"the {name} did not start: {said[-1] if said else 'it said nothing'}")
+            with (self.directory / f"{name}.err").open() as errors:
+                errors.seek(before)
+                said = " ".join(errors.read().split())
+            raise ConfigError(f"the {name} did not start: {said or 'it said nothing'}")
         self.say(f"  {line}")
         return line.rsplit(" ", 1)[1]
 

@@ -1,7 +1,7 @@
 """What happens in the demo, in the order in which it is told."""
 
 import hashlib
-import shlex
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,17 +10,17 @@ from typing import Final
 from custody.adapters import small_files
 from custody.app.demo.cast import CUSTODIANS, DEPLOYMENT, JOB, VERSION, ceremony, issue, profiles, write_job
 from custody.app.demo.places import Place
+from custody.app.demo.ports import free_ports
+from custody.app.demo.scripts import Server, down, up
 from custody.app.demo.stage import Stage
 from custody.errors import CustodyError, DeniedError, IntegrityError, UnavailableError
 
 __all__ = ["tell"]
 
-_SCRIPT: Final = """\
-#!/usr/bin/env bash
-# {what}
-set -euo pipefail
-cd -- "$(dirname -- "${{BASH_SOURCE[0]}}")"
-"""
+_WITNESS: Final = (
+    *("witness", "serve", "--key", "witness/witness.key", "--state", "witness/state", "--log", "keys/log.vkey"),
+)
+_BROKER: Final = ("broker", "serve", "--config", "broker/broker.toml")
 
 
 def tell(stage: Stage, model: Path, place: Place, monotonic: Callable[[], float]) -> None:
@@ -31,27 +31,29 @@ def tell(stage: Stage, model: Path, place: Place, monotonic: Callable[[], float]
     ceremony(stage)
     stage.title("A witness and a broker start; they speak mTLS with hour-long certificates")
     issue(stage)
-    address = _servers(stage, place)
+    address, witness = _servers(stage, place)
     profiles(stage, address, place.url)
     request, lease = _agree(stage, model)
     _fetch(stage, model, request)
     _tamper(stage, place, request)
-    _blind(stage, request)
+    _blind(stage, request, witness)
     _revoke(stage, lease, model)
     _audit(stage)
     for name in ("broker", "witness", "s3"):
         stage.stop(name)
-    _leave(stage, place, address)
+    _leave(stage, place, witness)
     stage.title(f"Done in {monotonic() - begin:.0f} seconds")
     _next(stage, place)
 
 
-def _servers(stage: Stage, place: Place) -> str:
+def _servers(stage: Stage, place: Place) -> tuple[str, str]:
+    """Start them. Returns the addresses of broker and witness; they keep them whenever they start again."""
     place.prepare(stage)
-    witness = stage.serve("witness", *_WITNESS, "--listen", "127.0.0.1:0")
+    address, watched = (f"127.0.0.1:{port}" for port in free_ports(2, random.SystemRandom()))
+    witness = stage.serve("witness", *_WITNESS, "--listen", watched)
     stage.run(
         None,
-        *("broker", "configure", "--dir", str(stage.directory), "--address", "127.0.0.1:0"),
+        *("broker", "configure", "--dir", str(stage.directory), "--address", address),
         *("--witness", f"witness-1={witness}"),
         show=False,
     )
@@ -60,13 +62,7 @@ def _servers(stage: Stage, place: Place) -> str:
     text = config.read_text().replace("receipt-timeout = 10", "receipt-timeout = 4")
     text = text.replace('url = "file:../store"', f'url = "{place.url}"')
     small_files.replace(config, text.encode(), 0o600)
-    return stage.serve("broker", *_BROKER, environment=place.environment)
-
-
-_WITNESS: Final = (
-    *("witness", "serve", "--key", "witness/witness.key", "--state", "witness/state", "--log", "keys/log.vkey"),
-)
-_BROKER: Final = ("broker", "serve", "--config", "broker/broker.toml")
+    return stage.serve("broker", *_BROKER, environment=place.environment), watched
 
 
 def _agree(stage: Stage, model: Path) -> tuple[str, str]:
@@ -116,13 +112,12 @@ def _tamper(stage: Stage, place: Place, request: str) -> None:
     place.flip()
 
 
-def _blind(stage: Stage, request: str) -> None:
+def _blind(stage: Stage, request: str, witness: str) -> None:
     stage.title("The witness goes away: what nobody can witness is not released")
     stage.stop("witness")
     out = str(stage.directory / "fetched-unseen")
     stage.run("job", "fetch", request[:12], "--out", out, "--patience", "5s", expect=UnavailableError.exit_code)
-    port = (stage.directory / "broker/broker.toml").read_text().rsplit("http://127.0.0.1:", 1)[1].split('"')[0]
-    stage.serve("witness", *_WITNESS, "--listen", f"127.0.0.1:{port}")
+    stage.serve("witness", *_WITNESS, "--listen", witness)
 
 
 def _revoke(stage: Stage, lease: str, model: Path) -> None:
@@ -154,38 +149,16 @@ def _audit(stage: Stage) -> None:
     stage.run("auditor", "log", "show", "--log", log, "--root", str(stage.directory / "keys"), "--last", "12")
 
 
-def _leave(stage: Stage, place: Place, address: str) -> None:
+def _leave(stage: Stage, place: Place, witness: str) -> None:
     """Leave what starts and stops the servers again."""
-    config = stage.directory / "broker/broker.toml"
-    small_files.replace(config, config.read_text().replace("127.0.0.1:0", address).encode(), 0o600)
-    port = config.read_text().rsplit("http://127.0.0.1:", 1)[1].split('"')[0]
-    custody = shlex.join([sys.executable, "-m", "custody.cli"])
-    setting = "".join(f"{name}={shlex.quote(value)} " for name, value in place.environment.items())
-    first = ""
+    custody = (sys.executable, "-m", "custody.cli")
+    servers = [
+        Server("witness", (*custody, *_WITNESS, "--listen", witness)),
+        Server("broker", (*custody, *_BROKER), place.environment),
+    ]
     if place.command:
-        first = (
-            f"{shlex.join(place.command)} >s3.out 2>>s3.err & echo $! >s3.pid\n"
-            f"for _ in $(seq 300); do (: </dev/tcp/127.0.0.1/{place.port}) 2>/dev/null && break; sleep 0.1; done\n"
-        )
-    up = _SCRIPT.format(what="Starts the servers of this demo in the background.") + (
-        f"{first}{custody} {' '.join(_WITNESS)} --listen 127.0.0.1:{port} >witness.out 2>>witness.err &\n"
-        "echo $! >witness.pid\n"
-        f"{setting}{custody} {' '.join(_BROKER)} >broker.out 2>>broker.err & echo $! >broker.pid\n"
-        "for _ in $(seq 100); do grep -qs listening broker.out && exit 0; sleep 0.1; done\n"
-        "tail -n 1 broker.err >&2\n"
-        "exit 1\n"
-    )
-    down = _SCRIPT.format(what="Stops the servers of this demo.") + (
-        "for name in broker witness s3; do\n"
-        '    signal=TERM; [ "$name" != s3 ] || signal=KILL\n'
-        '    [ -f "$name.pid" ] || continue\n'
-        '    kill -s "$signal" "$(cat "$name.pid")" 2>/dev/null || true\n'
-        # Whoever starts them again at once needs their ports; and the broker's goodbye needs the witness.
-        '    for _ in $(seq 100); do kill -s 0 "$(cat "$name.pid")" 2>/dev/null || break; sleep 0.1; done\n'
-        '    rm -f "$name.pid"\n'
-        "done\n"
-    )
-    for name, text in (("up", up), ("down", down)):
+        servers.insert(0, Server("s3", place.command, port=place.port, abrupt=True))
+    for name, text in (("up", up(servers)), ("down", down(reversed(servers)))):
         small_files.replace(stage.directory / name, text.encode(), 0o755)
 
 
