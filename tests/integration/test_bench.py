@@ -137,3 +137,19 @@ def test_an_error_is_no_fast_get(tmp_path: Path, get: Callable[[Gets, memoryview
 def test_a_machine_is_busy_that_was_so_before_or_after(*, before: float, others: float, said: bool) -> None:
     facts = {"load before": before, "load after": 9.0, "cores in use after": others}
     assert machine.busy(facts) is said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("flags\t\t: fpu aes avx avx2", "avx2 aes"),
+        ("flags\t\t: avx512f vaes aes avx2 avx512fancy", "avx2 avx512f aes vaes"),
+        ("Features\t: fp asimd aes sha2", "aes asimd sha2"),
+        ("flags\t\t:", "unknown"),
+        ("bugs\t\t: aes", "unknown"),
+    ],
+)
+def test_the_instructions_that_make_the_difference_are_told(line: str, said: str) -> None:
+    assert machine._instructions(["processor\t: 0", "vmx flags\t: vnmi", line, "flags\t\t: vaes of another"]) == (
+        said if line.startswith(("flags", "Features")) else "vaes"
+    )
