@@ -1,6 +1,7 @@
 """``custody fetch``: the files of a lease, on disk."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -22,6 +23,8 @@ from custody.entries.receipt import Receipt
 from custody.entries.receipt_file import encode_receipt
 
 __all__ = ["fetch_command"]
+
+_MINUTE: Final = 60.0
 
 
 @command(name="fetch")
@@ -89,12 +92,13 @@ def fetch_command(  # noqa: PLR0917 - click passes them by name
             granted.give_back()
     fetched = total - sum(there.values())
     took = max(around.monotonic() - begin, 0.001)
+    lasted = span(int(took)) if took >= _MINUTE else f"{took:.1f} seconds"
     output.fields(
         [
             ("version", granted.terms.version),
             ("content", granted.terms.content),
             ("files", f"{len(session.files)}, {size_text(total)}, every byte checked"),
-            ("fetched", f"{size_text(fetched)} in {span(int(took))}, {size_text(int(fetched / took))} a second"),
+            ("fetched", f"{size_text(fetched)} in {lasted}, {size_text(int(fetched / took))} a second"),
             ("directory", str(out)),
         ],
         "Fetched",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from custody.app.demo.ports import PORTS
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -47,6 +49,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     places = {"CUSTODY_VENV": venv, "HOME": str(folder), "PYTHONPYCACHEPREFIX": compiled}
     said = bash([f"{ROOT}/ops/demo --dir {directory}"], ROOT, **places)
     assert "Done in" in said
+    assert re.search(r"^ +fetched +87\.4 MiB \(91618861 bytes\) in (\d+\.\d seconds|\d+ minute)", said, re.MULTILINE)
     yield directory
     bash([f"{directory}/down"], directory)
 
@@ -55,6 +58,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_the_demo_shows_what_it_promises(demo: Path) -> None:
     assert (demo / "log/checkpoint").exists()
     assert (demo / "keys/log.vkey").exists()
+    addresses = re.findall(r"127\.0\.0\.1:(\d+)", (demo / "broker/broker.toml").read_text())
+    assert len(addresses) == 2  # the broker's and the witness's, which must be free when they start again
+    assert all(int(port) in PORTS for port in addresses)
     fetched = demo / "fetched/model.safetensors"
     assert fetched.stat().st_size == 90868376
     assert not (demo / "fetched-again").exists() or not any((demo / "fetched-again").rglob("model.safetensors"))

@@ -235,11 +235,11 @@ def test_a_witness_that_never_finishes_meets_the_deadline(
 
 
 def test_a_witness_that_is_not_there_is_told_in_the_system_s_words() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    client = HttpWitness("w1", _WITNESS.vkey, f"http://127.0.0.1:{port}", timeout=5)
-    with pytest.raises(UnavailableError, match=r"^witness w1 does not answer: connection refused$"):
-        _ask(client)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        client = HttpWitness("w1", _WITNESS.vkey, f"http://127.0.0.1:{nobody.getsockname()[1]}", timeout=5)
+        with pytest.raises(UnavailableError, match=r"^witness w1 does not answer: connection refused$"):
+            _ask(client)
 
 
 @pytest.mark.parametrize(
@@ -257,13 +257,6 @@ def test_a_witness_that_is_not_there_is_told_in_the_system_s_words() -> None:
 def test_broken_http_is_unavailability(serve: Callable[..., Server], reply: bytes) -> None:
     with pytest.raises(UnavailableError):
         _ask(_client(serve(reply, hang_up=True)))
-
-
-def test_a_witness_that_is_down_is_unavailable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(UnavailableError):
-        _ask(HttpWitness("w1", _WITNESS.vkey, f"http://127.0.0.1:{port}", timeout=5))
 
 
 def _latest(client: HttpWitness) -> bytes | None:
